@@ -1,0 +1,29 @@
+# Everything a newcomer needs. Tools come into a cache outside the checkout: $BYOS_DEV_CACHE, else $XDG_CACHE_HOME/byos-run-dev,
+# else ~/.cache/byos-run-dev. Needs beforehand: python3 >= 3.9, make, and the package registries.
+PYTHON ?= python3
+JOBS ?= 2
+
+dev = $(shell $(PYTHON) tests/kit/cache.py dev)
+
+.PHONY: help build smoke test lint lock clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+build:  ## dist/byos-run, the one file
+	@$(PYTHON) packaging/build.py
+
+smoke:  ## the main job on real parts: MinIO, an 8-rank MPI solver, two runs of a DOE
+	@$(PYTHON) tests/smoke.py
+
+test:  ## the whole suite
+	@$(dev)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lint:  ## ruff, mypy --strict, the import law
+	@d=$(dev) && $$d/bin/ruff check . && $$d/bin/ruff format --check . && $$d/bin/mypy && $$d/bin/python -m pytest -q tests/test_house.py
+
+lock:  ## refresh packaging/lock to the newest versions
+	@$(PYTHON) packaging/build.py --lock
+
+clean:  ## what was built here
+	@$(PYTHON) -c "import shutil; shutil.rmtree('dist', ignore_errors=True)"

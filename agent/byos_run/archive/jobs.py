@@ -1,0 +1,158 @@
+"""The work of a zip, or of a plain file, cut into jobs that any worker can take.
+
+    large packed member   one job, its parts in order                    (longest first, so that none is left for the end)
+    large stored member   a job for each part, written at its place, the CRCs of the parts combined
+    small members         runs of neighbours that come in one read, at most :data:`_RUN_MEMBERS` of them
+    plain file            as a large stored member without header and CRC
+
+A read ends where the member's data must have ended, not at the next header, so that junk between members is not fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple, Union
+
+from byos_run.archive.members import Members
+from byos_run.archive.stream import cuts
+from byos_run.archive.zip import DESCRIPTOR_BYTES, LOCAL
+
+_RUN_MEMBERS = 512
+_RUN_BYTES = 512 << 10
+_BRIDGED_BYTES = 256 << 10
+"""A gap up to this is read over rather than asked around."""
+
+
+class Run(NamedTuple):
+    """Members *first* to *last* - 1, small ones, in one read."""
+
+    first: int
+    last: int
+    start: int
+    size_bytes: int
+
+    def reads(self, part_bytes: int) -> Iterator[tuple[int, int]]:  # noqa: ARG002 - a run is one part by construction
+        yield self.start, self.size_bytes
+
+
+class Whole(NamedTuple):
+    """One large packed member, decoded in order by one worker."""
+
+    member: int
+    start: int
+    end: int
+
+    def reads(self, part_bytes: int) -> Iterator[tuple[int, int]]:
+        return cuts(self.start, self.end, part_bytes=part_bytes)
+
+
+class Joint:
+    """One large stored member or plain file that several workers write at once. Guarded by its lock."""
+
+    def __init__(self, *, index: int, path: str, size_bytes: int, start: int) -> None:
+        self.index = index
+        """Among the members; -1: a plain file."""
+        self.path = path
+        self.size_bytes = size_bytes
+        self.start = start
+        self.data_start: int | None = None
+        """In the object; None until the first worker has read the local header and opened the file."""
+        self.lock = threading.Lock()
+        self.descriptor = -1
+        self.left_bytes = size_bytes
+        self.crcs: list[tuple[int, int, int]] = []
+        """(offset, bytes, CRC-32) of the parts that are written."""
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class Part(NamedTuple):
+    """One part of a joint."""
+
+    joint: Joint
+    start: int
+    size_bytes: int
+
+    def reads(self, part_bytes: int) -> Iterator[tuple[int, int]]:  # noqa: ARG002 - cut already
+        yield self.start, self.size_bytes
+
+
+Job = Union[Run, Whole, Part]
+
+
+class Jobs:
+    """Hands out jobs, each once, from any thread."""
+
+    def __init__(self, jobs: Iterator[Job]) -> None:
+        self._jobs = jobs
+        self._lock = threading.Lock()
+
+    def take(self) -> Job | None:
+        with self._lock:
+            return next(self._jobs, None)
+
+    def reads(self, *, part_bytes: int) -> Iterator[tuple[Job, int, int]]:
+        """The reads of the jobs that the caller takes, one job after the other."""
+        while (job := self.take()) is not None:
+            for start, length in job.reads(part_bytes):
+                yield job, start, length
+
+
+def jobs_of_file(*, path: str, size_bytes: int, part_bytes: int) -> Iterator[Job]:
+    joint = Joint(index=-1, path=path, size_bytes=size_bytes, start=0)
+    return (Part(joint, start, length) for start, length in cuts(0, size_bytes, part_bytes=part_bytes))
+
+
+def jobs_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[Job]:
+    """Longest packed members first, then stored ones, then the small ones in runs."""
+    large = [i for i in range(len(members)) if _is_large(members, i, part_bytes)]
+    large.sort(key=lambda i: -members.unpacked[i])
+    for i in large:
+        if members.methods[i]:
+            yield Whole(i, members.offsets[i], _read_end(members, i))
+    for i in large:
+        if not members.methods[i]:
+            yield from _parts(members, i, part_bytes=part_bytes)
+    small_bytes = sum(members.packed) - sum(members.packed[i] for i in large)
+    yield from _runs(
+        members, part_bytes=part_bytes, run_bytes=min(part_bytes, max(_RUN_BYTES, small_bytes // (4 * workers)))
+    )
+
+
+def _is_large(members: Members, index: int, part_bytes: int) -> bool:
+    return members.packed[index] > part_bytes // 2 and stat.S_ISREG(members.modes[index])
+
+
+def _read_end(members: Members, index: int) -> int:
+    longest = LOCAL.size + 2 * 65535 + members.packed[index] + DESCRIPTOR_BYTES
+    return min(members.ends[index], members.offsets[index] + longest)
+
+
+def _parts(members: Members, index: int, *, part_bytes: int) -> Iterator[Part]:
+    start, end = members.offsets[index], _read_end(members, index)
+    joint = Joint(index=index, path=members.paths[index], size_bytes=members.packed[index], start=start)
+    return (Part(joint, at, length) for at, length in cuts(start, end, part_bytes=part_bytes))
+
+
+def _runs(members: Members, *, part_bytes: int, run_bytes: int) -> Iterator[Run]:
+    first, last, start, end = -1, 0, 0, 0
+    for i in range(len(members)):
+        if _is_large(members, i, part_bytes):
+            continue
+        offset, its_end = members.offsets[i], _read_end(members, i)
+        fits = (
+            first >= 0 and its_end - start <= run_bytes and i - first < _RUN_MEMBERS and offset - end <= _BRIDGED_BYTES
+        )
+        if not fits:
+            if first >= 0:
+                yield Run(first, last, start, end - start)
+            first, start = i, offset
+        last, end = i + 1, its_end
+    if first >= 0:
+        yield Run(first, last, start, end - start)

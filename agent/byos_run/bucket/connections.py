@@ -1,0 +1,119 @@
+"""Keep-alive HTTP/1.1 connections to one host, over the standard library's client.
+
+``http.client`` and not urllib3: its ``readinto`` fills our own buffer without a copy, which is what limits ranged reads in Python.
+A connection is used by one thread at a time; idle ones wait in a stack and are dropped after 20 s (MinIO closes at 30 s).
+TLS, HTTP(S)_PROXY and NO_PROXY are honoured as botocore would. TCP_NODELAY is set by ``http.client`` itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+import time
+from collections import deque
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+CONNECT_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 30.0
+_KEEP_IDLE_S = 20.0
+_RECEIVE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where requests go: ``https://s3.eu-central-1.amazonaws.com``, perhaps by a proxy."""
+
+    scheme: str
+    name: str
+    port: int | None = None
+    proxy: str = ""
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def header(self) -> str:
+        """The ``Host`` header, which is signed: no port when it is the scheme's own."""
+        bare = f"[{self.name}]" if ":" in self.name else self.name
+        usual = {"http": 80, "https": 443}[self.scheme]
+        return bare if self.port in (None, usual) else f"{bare}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.name}:{self.port or {'http': 80, 'https': 443}[self.scheme]}"
+
+
+class Connections:
+    """The open connections to one *host*."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
+
+    def take(self) -> tuple[http.client.HTTPConnection, bool]:
+        """A connection, and whether it has served before: then its peer may have closed it meanwhile."""
+        while self._idle:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:
+                break
+            if time.monotonic() - since < _KEEP_IDLE_S:
+                return connection, True
+            connection.close()
+        return self._connect(), False
+
+    def give_back(self, connection: http.client.HTTPConnection) -> None:
+        """Only after its answer was read to the end."""
+        self._idle.append((time.monotonic(), connection))
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def target_of(self, path: str) -> str:
+        """The request line's target: absolute when a proxy forwards plain http."""
+        if self.host.proxy and self.host.scheme == "http":
+            return f"http://{self.host.header}{path}"
+        return path
+
+    def proxy_headers(self) -> dict[str, str]:
+        """What a forwarding proxy wants to see; not signed."""
+        return _authorization(self.host.proxy) if self.host.proxy and self.host.scheme == "http" else {}
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host = self.host
+        proxy = urlsplit(host.proxy) if host.proxy else None
+        name, port = (proxy.hostname or "", proxy.port) if proxy else (host.name, host.port)
+        if host.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                name, port, timeout=CONNECT_TIMEOUT_S, context=host.tls
+            )
+            if proxy:
+                connection.set_tunnel(host.name, host.port or 443, headers=_authorization(host.proxy))
+        else:
+            connection = http.client.HTTPConnection(name, port, timeout=CONNECT_TIMEOUT_S)
+        connection.connect()
+        sock: socket.socket = connection.sock
+        sock.settimeout(IDLE_TIMEOUT_S)
+        return connection
+
+
+def _authorization(proxy: str) -> dict[str, str]:
+    parts = urlsplit(proxy)
+    if not parts.username:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
+
+
+def read_into(response: http.client.HTTPResponse, buffer: memoryview) -> int:
+    """Fill *buffer* from *response*; fewer bytes than its length mean that the body was cut. Raises OSError, HTTPException."""
+    filled = 0
+    while filled < len(buffer):
+        count = response.readinto(buffer[filled : filled + _RECEIVE_BYTES])
+        if not count:
+            break
+        filled += count
+    return filled

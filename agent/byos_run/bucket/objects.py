@@ -1,0 +1,127 @@
+"""Small objects: get, put, head, delete, list. Whole bodies in memory; large ones go by ``ranges`` and ``upload``."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote_plus
+
+from byos_run import crc, errors
+from byos_run.bucket.wire import Answer, Wire
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small object as it was at one moment."""
+
+    body: bytes
+    etag: str
+    age_s: float
+    """Seconds since it was written, by the store's own clock."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    key: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What HEAD tells."""
+
+    size_bytes: int
+    etag: str
+    crc32: str
+    """Base64 of the whole object's CRC-32, "" if the store keeps none."""
+
+
+def get(wire: Wire, key: str) -> Small | None:
+    """The object *key*; None if there is none."""
+    try:
+        answer = wire.request("GET", key)
+    except errors.NoSuchObject as error:
+        if error.error_code == "NoSuchBucket":
+            raise
+        return None
+    return Small(answer.body, answer.headers.get("etag", ""), _age_s(answer.headers))
+
+
+def put(
+    wire: Wire,
+    key: str,
+    body: bytes,
+    *,
+    content_type: str = "application/json",
+    if_match: str = "",
+    if_none_match: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> str:
+    """Write *key* and return its ETag. Raises ConditionFailed if *if_match* or *if_none_match* does not hold."""
+    headers = {
+        **wire.line.write_headers,
+        **{f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()},
+        "content-type": content_type,
+        "x-amz-checksum-crc32": crc.base64_of(crc.crc32(body)),
+    }
+    if if_match:
+        headers["if-match"] = if_match
+    if if_none_match:
+        headers["if-none-match"] = "*"
+    return wire.request("PUT", key, headers=headers, body=body).headers.get("etag", "")
+
+
+def head(wire: Wire, key: str) -> Facts | None:
+    """What the store knows of *key*; None if there is none."""
+    try:
+        answer = wire.request("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
+    except errors.NoSuchObject:
+        return None
+    return facts_of(answer)
+
+
+def facts_of(answer: Answer) -> Facts:
+    headers = answer.headers
+    composite = headers.get("x-amz-checksum-type", "") == "COMPOSITE"
+    return Facts(
+        size_bytes=int(headers.get("content-length", "0")),
+        etag=headers.get("etag", ""),
+        crc32="" if composite else headers.get("x-amz-checksum-crc32", ""),
+    )
+
+
+def delete(wire: Wire, key: str) -> None:
+    """Delete *key*; no error if it is gone already."""
+    try:
+        wire.request("DELETE", key)
+    except errors.NoSuchObject:
+        return
+
+
+def listed(wire: Wire, prefix: str, *, start_after: str = "", page: int = 1000) -> Iterator[Listed]:
+    """All objects whose key starts with *prefix*, in the store's order, page by page."""
+    token = ""
+    while True:
+        query = [("list-type", "2"), ("prefix", prefix), ("encoding-type", "url"), ("max-keys", str(page))]
+        if token:
+            query.append(("continuation-token", token))
+        elif start_after:
+            query.append(("start-after", start_after))
+        root = ET.fromstring(wire.request("GET", "", query=query).body)  # noqa: S314 - expat stops entity expansion; the store is the user's
+        for item in root.iterfind("{*}Contents"):
+            key = unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape")
+            yield Listed(key, int(item.findtext("{*}Size") or 0), item.findtext("{*}ETag") or "")
+        token = root.findtext("{*}NextContinuationToken") or ""
+        if (root.findtext("{*}IsTruncated") or "") != "true" or not token:
+            return
+
+
+def _age_s(headers: Mapping[str, str]) -> float:
+    try:
+        written = parsedate_to_datetime(headers["last-modified"])
+        return max(0.0, (parsedate_to_datetime(headers["date"]) - written).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return 0.0

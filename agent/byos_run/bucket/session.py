@@ -1,0 +1,313 @@
+"""Who we are to the store, and the way to each bucket.
+
+Credentials come by botocore's usual chain, with ``config`` of the run directory as its file when that holds AWS settings. The
+node's own role is left out unless asked for: on a rented node it may be the platform's. With ``store.endpoint_url`` a
+bucket's address is plain; without, botocore finds it: one HEAD of the bucket is sent through its client, whose final request
+says host, addressing and signing region after every redirect, access-point ARN and dual-stack setting.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from byos_run import errors
+from byos_run.bucket.connections import Connections, Host
+from byos_run.bucket.sign import Keys, Signer, masked
+from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Wire
+from byos_run.errors import printable
+from byos_run.model import Place, Stop, StoreSettings
+
+_RENEW_EVERY_S = 20.0
+_LONGEST_CONFIG = 1 << 20
+_AWS_SETTINGS = (
+    "aws_access_key_id",
+    "role_arn",
+    "sso_start_url",
+    "sso_session",
+    "credential_process",
+    "web_identity_token_file",
+)
+
+
+def config_file_of(place: Place) -> Path | None:
+    """``config`` in the run directory, if it holds AWS settings. Raises UsageError if it does and cannot be understood."""
+    path = place.run_directory / "config"
+    text = _text_of(path)
+    if not _holds_settings(text):
+        return None
+    try:
+        configparser.RawConfigParser(strict=False).read_string(text)
+    except configparser.MissingSectionHeaderError:
+        raise errors.UsageError(["config: keys without a profile"], hint="put [default] above them") from None
+    except configparser.Error as error:
+        raise errors.UsageError([f"config: {printable(str(error).splitlines()[0])}"]) from None
+    return path
+
+
+def secret_files(place: Place) -> list[Path]:
+    """Files of the credentials chain inside the run directory: gone from the platform as soon as they are read."""
+    named = (place.environ.get(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
+    candidates = [place.run_directory / name for name in named if name]
+    candidates.append(place.run_directory / "config")
+    real = os.path.realpath(place.run_directory) + os.sep
+    inside = [path for path in candidates if os.path.realpath(path).startswith(real) and path.is_file()]
+    return [path for path in dict.fromkeys(inside) if path.name != "config" or _holds_settings(_text_of(path))]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes()[:_LONGEST_CONFIG].decode("utf-8", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _holds_settings(text: str) -> bool:
+    return any(setting in text for setting in _AWS_SETTINGS)
+
+
+class Session:
+    """The credentials of a run and its wires, one for each bucket. Safe to use from many threads once it is made."""
+
+    def __init__(self, *, settings: StoreSettings, place: Place) -> None:
+        """Raises AccessRefused without credentials, UsageError for a profile that is not there."""
+        self._settings = settings
+        self._place = place
+        self._clock = Clock()
+        self._throttle = Throttle(settings.max_bandwidth_bytes_per_s)
+        self._lines: dict[str, Line] = {}
+        self._renewed_at = time.monotonic()
+        self._config_seen: tuple[int, int] | None = None
+        if not settings.instance_role:
+            # Read by botocore's metadata fetcher, also for credential_source; the solver's environment was copied before.
+            os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+        self._read_credentials()
+
+    def _read_credentials(self) -> None:
+        settings = self._settings
+        self._botocore = _botocore_session(settings=settings, place=self._place)
+        credentials = _credentials(self._botocore, settings)
+        if credentials is None:
+            raise _no_credentials(self._place)
+        self._credentials = credentials
+        self.keys()  # roles are assumed and files read now: config may be deleted after this
+
+    def keys(self) -> Keys:
+        """The credentials as they are now; botocore renews those that can be renewed."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError) as error:
+            raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+    def renew(self) -> bool:
+        """Read files, processes and a new ``config`` again, at most every 20 s; True if other keys came of it."""
+        if time.monotonic() - self._renewed_at < _RENEW_EVERY_S:
+            return False
+        self._renewed_at = time.monotonic()
+        before = self.keys()
+        try:
+            self._read_credentials()
+        except errors.ByosError:
+            return False
+        return self.keys() != before
+
+    @property
+    def identity(self) -> str:
+        """For the first line of the log: which key, from where."""
+        keys = self.keys()
+        origin = {
+            "shared-credentials-file": "a credentials file",
+            "config-file": "a config file",
+            "env": "the environment",
+        }
+        method = str(getattr(self._credentials, "method", "") or "the credentials chain")
+        via = f", role {self._settings.role_arn}" if self._settings.role_arn else ""
+        return f"access key {masked(keys.access_key)} from {origin.get(method, method)}{via}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What will go wrong later, said early."""
+        found = []
+        if self.keys().token and getattr(self._credentials, "method", "") in (
+            "env",
+            "shared-credentials-file",
+            "config-file",
+        ):
+            found.append(
+                "these credentials hold a session token that cannot be renewed: it may expire before the outputs have left"
+            )
+        if self._settings.endpoint_url.startswith("http://") and self._settings.sign_payload == "auto":
+            found.append("plain http: payloads are protected against corruption by CRC-32, not against tampering")
+        return found
+
+    def wire(self, bucket: str, *, stop: Stop) -> Wire:
+        """The way to *bucket*. Raises StoreUnreachable."""
+        if bucket not in self._lines:
+            self._lines[bucket] = self._line(bucket)
+        limits = Limits(first_contact_s=self._settings.first_contact_s, patience_s=self._settings.patience_s)
+        return Wire(self._lines[bucket], stop=stop, limits=limits)
+
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.connections.close()
+
+    def _line(self, bucket: str) -> Line:
+        settings = self._settings
+        if settings.endpoint_url and not bucket.startswith("arn:"):
+            url, region = _plain_url(settings, bucket), self._region()
+        else:
+            url, region = _resolved_url(self._botocore, settings, bucket)
+        parts = urlsplit(url)
+        tls = _tls_context(self._botocore, settings) if parts.scheme == "https" else None
+        host = Host(parts.scheme, parts.hostname or "", parts.port, proxy=_proxy_for(url), tls=tls)
+        return Line(
+            bucket=bucket,
+            connections=Connections(host),
+            path_prefix=parts.path.rstrip("/"),
+            signer=Signer(region=region),
+            keys=self.keys,
+            renew=self.renew,
+            clock=self._clock,
+            throttle=self._throttle,
+            sign_payload=settings.sign_payload == "always",
+            fixed_headers=_fixed_headers(settings),
+            write_headers=_write_headers(settings),
+        )
+
+    def _region(self) -> str:
+        return self._settings.region or str(self._botocore.get_config_variable("region") or "us-east-1")
+
+
+def _botocore_session(*, settings: StoreSettings, place: Place) -> Any:
+    import botocore.exceptions
+    import botocore.session
+
+    session = botocore.session.Session(profile=settings.profile or None)
+    config = config_file_of(place)
+    if config and not place.environ.get("AWS_CONFIG_FILE"):
+        session.set_config_variable("config_file", str(config))
+        if not place.environ.get("AWS_SHARED_CREDENTIALS_FILE"):
+            # Both kinds of syntax, [profile x] and [x], are understood; and no stranger's file below $HOME comes first.
+            session.set_config_variable("credentials_file", str(config))
+    if settings.region:
+        session.set_config_variable("region", settings.region)
+    try:
+        session.get_scoped_config()
+    except botocore.exceptions.ProfileNotFound as error:
+        raise errors.UsageError([f"store.profile: {printable(str(error))}"]) from None
+    except botocore.exceptions.ConfigParseError as error:
+        raise errors.UsageError([f"config: {printable(str(error))}"]) from None
+    return session
+
+
+def _credentials(session: Any, settings: StoreSettings) -> Any:
+    import botocore.exceptions
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    try:
+        source = session.get_credentials()
+    except botocore.exceptions.BotoCoreError as error:
+        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+    if source is None or not settings.role_arn:
+        return source
+    extra = {"RoleSessionName": settings.session_name or f"byos-run-{int(time.time())}"}
+    if settings.external_id:
+        extra["ExternalId"] = settings.external_id
+
+    def client(name: str, **arguments: Any) -> Any:
+        endpoint = {"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {}
+        return session.create_client(
+            name, region_name=settings.region or None, verify=settings.ca_bundle or None, **endpoint, **arguments
+        )
+
+    fetcher = AssumeRoleCredentialFetcher(client, source, settings.role_arn, extra_args=extra)
+    return DeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)
+
+
+def _no_credentials(place: Place) -> errors.AccessRefused:
+    again = bool(place.environ.get("RESCALE_IG_RESTART_COUNT", "0").strip("0"))
+    return errors.AccessRefused(
+        "no credentials found: neither in config in the run directory, nor in the environment, nor in the usual files",
+        hint="lay config down again: it is deleted as soon as it is read" if again or place.on_platform else
+        "put a file named config with [default], aws_access_key_id and aws_secret_access_key into the run directory",
+    )  # fmt: skip
+
+
+def _plain_url(settings: StoreSettings, bucket: str) -> str:
+    base = settings.endpoint_url.rstrip("/")
+    if settings.addressing != "virtual":
+        return f"{base}/{bucket}"
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{bucket}.{parts.netloc}{parts.path}"
+
+
+def _resolved_url(session: Any, settings: StoreSettings, bucket: str) -> tuple[str, str]:
+    """Where botocore sends a HEAD of *bucket* in the end: the URL of the bucket, and the region it signs for."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    style: Any = {} if settings.addressing == "auto" else {"addressing_style": settings.addressing}
+    client = session.create_client(
+        "s3", endpoint_url=settings.endpoint_url or None, verify=settings.ca_bundle or None,
+        config=Config(s3=style, connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 3}),
+    )  # fmt: skip
+    sent: list[Any] = []
+    client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request))
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError:
+        pass  # the address is known all the same; what is refused is said by the first real request
+    except BotoCoreError as error:
+        if not sent:
+            raise errors.UsageError([f"bucket {bucket!r}: {printable(str(error))}"]) from None
+    request = sent[-1]
+    authorization = request.headers.get("Authorization", b"")
+    text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
+    scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/s3/", text)
+    return str(request.url).partition("?")[0], scope.group(1) if scope else "us-east-1"
+
+
+def _proxy_for(url: str) -> str:
+    from botocore.utils import get_environ_proxies
+
+    proxies: Mapping[str, str] = get_environ_proxies(url)
+    return proxies.get(urlsplit(url).scheme, "")
+
+
+def _tls_context(session: Any, settings: StoreSettings) -> ssl.SSLContext:
+    from botocore.httpsession import get_cert_path
+
+    bundle = settings.ca_bundle or session.get_config_variable("ca_bundle") or get_cert_path(True)
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise errors.UsageError([f"store.ca_bundle: {bundle!r}: {error.strerror or error}"]) from None
+    return context
+
+
+def _fixed_headers(settings: StoreSettings) -> dict[str, str]:
+    headers = {}
+    if settings.request_payer:
+        headers["x-amz-request-payer"] = "requester"
+    if settings.expected_bucket_owner:
+        headers["x-amz-expected-bucket-owner"] = settings.expected_bucket_owner
+    return headers
+
+
+def _write_headers(settings: StoreSettings) -> dict[str, str]:
+    headers = {}
+    if settings.sse:
+        headers["x-amz-server-side-encryption"] = settings.sse
+    if settings.kms_key_id:
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = settings.kms_key_id
+    return headers

@@ -1,0 +1,270 @@
+"""A file into an object, acknowledged or not at all.
+
+Up to 8 MiB: one PUT that carries the CRC-32 of the very buffer it sends; the store refuses anything else and echoes it. Larger:
+parts of 16 MiB (more from 160 GiB on, so that 10,000 suffice), each with its CRC, and Complete carries the CRC of the whole,
+combined from those of the parts, which the store checks. A lost answer to Complete is settled by HEAD. Where a
+store keeps no CRC-32, its ETag (the MD5) proves, else the object is read back.
+
+A file that changes while it is read gives :class:`FileChanged`, never an object: its identity is compared before and after, and
+what was sent is what was summed, because both are one buffer. An upload that fails is aborted.
+
+Memory: 8 MiB per file in flight + one part per thread of *parts*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from concurrent.futures import FIRST_EXCEPTION, wait
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from byos_run import crc, errors
+from byos_run.bucket import objects
+from byos_run.bucket.buffers import Buffers
+from byos_run.bucket.wire import Answer, Transient, Wire
+from byos_run.model import Identity, Pool, Tally
+
+SINGLE_BYTES = 8 << 20
+PART_BYTES = 16 << 20
+MOST_PARTS = 10_000
+_SENDS = 4
+"""How often an object is sent whose acknowledgement does not agree."""
+_ABORT_PATIENCE_S = 10.0
+
+
+class FileChanged(Exception):
+    """The file is not what it was when it was looked at; look again."""
+
+
+class NotAcknowledged(Exception):
+    """The store has the object, but not as it was sent, or does not say."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What the store has, proved."""
+
+    size_bytes: int
+    crc32: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """An open file and what it was when it was looked at. The caller closes the descriptor."""
+
+    descriptor: int
+    identity: Identity
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self.descriptor, [buffer[done:]], offset + done)
+            if not count:
+                raise FileChanged("it became shorter")
+            done += count
+
+    def check(self) -> None:
+        status = os.fstat(self.descriptor)
+        if Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != self.identity:
+            raise FileChanged("it changed while it was being read")
+
+
+class _Span(NamedTuple):
+    number: int
+    offset: int
+    length: int
+
+
+class _Part(NamedTuple):
+    """A part that the store has."""
+
+    etag: str
+    crc32: int
+    length: int
+
+
+class Uploader:
+    """Sends files by *wire*; many at once, from any thread. *parts* runs the parts of large ones."""
+
+    def __init__(self, wire: Wire, *, parts: Pool, part_bytes: int = 0, tally: Tally | None = None) -> None:
+        self._wire = wire
+        self._parts = parts
+        self._part_bytes = part_bytes
+        self._tally = tally
+        self._buffers = Buffers()
+
+    def send(self, file: LocalFile, key: str, *, headers: Mapping[str, str]) -> Acknowledged:
+        """Raises FileChanged, NotAcknowledged, StoreAnswer and kin, AccessRefused, StoreUnreachable, Stopped, OSError."""
+        headers = {**self._wire.line.write_headers, **headers}
+        single = file.identity.size_bytes <= SINGLE_BYTES
+        for sends_left in reversed(range(_SENDS)):
+            try:
+                done = self._single(file, key, headers) if single else self._multipart(file, key, headers)
+                break
+            except NotAcknowledged:
+                if not sends_left:
+                    raise
+        return done
+
+    def _single(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
+        buffer = self._buffers.take(file.identity.size_bytes)
+        try:
+            file.read_into(buffer, 0)
+            file.check()
+            checksum = crc.base64_of(crc.crc32(buffer))
+            answer = self._wire.request("PUT", key, headers={**headers, "x-amz-checksum-crc32": checksum}, body=buffer)
+            done = self._acknowledge(answer, key, buffer, checksum)
+        finally:
+            self._buffers.give_back(buffer)
+        self._count(done.size_bytes)
+        return done
+
+    def _acknowledge(self, answer: Answer, key: str, buffer: memoryview, checksum: str) -> Acknowledged:
+        etag = answer.headers.get("etag", "")
+        echoed = answer.headers.get("x-amz-checksum-crc32", "")
+        if echoed != checksum:
+            md5 = hashlib.md5(buffer, usedforsecurity=False).hexdigest()
+            if echoed or etag.strip('"') != md5:
+                self._read_back(key, len(buffer), checksum)
+        return Acknowledged(len(buffer), checksum, etag)
+
+    def _read_back(self, key: str, size_bytes: int, checksum: str) -> None:
+        facts = objects.head(self._wire, key)
+        if facts is None or facts.size_bytes != size_bytes:
+            raise NotAcknowledged(f"the store says it has {facts.size_bytes if facts else 'no'} bytes of {size_bytes}")
+        if facts.crc32 == checksum:
+            return
+        found, position, buffer = 0, 0, self._buffers.take(min(size_bytes, PART_BYTES))
+        try:
+            while position < size_bytes:
+                piece = buffer[: min(len(buffer), size_bytes - position)]
+                ranged = {"range": f"bytes={position}-{position + len(piece) - 1}", "if-match": facts.etag}
+                self._wire.request("GET", key, headers=ranged, into=piece)
+                found = crc.crc32(piece, found)
+                position += len(piece)
+        finally:
+            self._buffers.give_back(buffer)
+        if crc.base64_of(found) != checksum:
+            raise NotAcknowledged("what the store gives back is not what was sent")
+
+    def _multipart(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
+        upload_id = self._create(key, headers)
+        try:
+            sums = self._send_parts(file, key, upload_id)
+            file.check()
+            return self._complete(file, key, upload_id, sums)
+        except BaseException:
+            self._abort(key, upload_id)
+            raise
+
+    def _create(self, key: str, headers: Mapping[str, str]) -> str:
+        wanted = {**headers, "x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
+        answer = self._wire.request("POST", key, query=[("uploads", "")], headers=wanted)
+        upload_id = _text(answer.body, "UploadId")
+        if not upload_id:
+            raise errors.StoreRefused(f"no UploadId for s3://{self._wire.line.bucket}/{key}", status=answer.status)
+        return upload_id
+
+    def _send_parts(self, file: LocalFile, key: str, upload_id: str) -> list[_Part]:
+        size_bytes = file.identity.size_bytes
+        part_bytes = part_size(size_bytes, self._part_bytes)
+        spans = [
+            _Span(at // part_bytes + 1, at, min(part_bytes, size_bytes - at)) for at in range(0, size_bytes, part_bytes)
+        ]
+        futures = [self._parts.submit(self._send_part, file, key, upload_id, span) for span in spans]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        failed = [future for future in futures if not future.cancelled() and future.exception()]
+        return [future.result() for future in (failed or futures)]
+
+    def _send_part(self, file: LocalFile, key: str, upload_id: str, span: _Span) -> _Part:
+        buffer = self._buffers.take(span.length)
+        try:
+            file.read_into(buffer, span.offset)
+            checksum = crc.crc32(buffer)
+            query = [("partNumber", str(span.number)), ("uploadId", upload_id)]
+            summed = {"x-amz-checksum-crc32": crc.base64_of(checksum)}
+            answer = self._wire.request("PUT", key, query=query, headers=summed, body=buffer)
+        finally:
+            self._buffers.give_back(buffer)
+        self._count(span.length)
+        return _Part(answer.headers.get("etag", ""), checksum, span.length)
+
+    def _complete(self, file: LocalFile, key: str, upload_id: str, sums: list[_Part]) -> Acknowledged:
+        whole = 0
+        for part in sums:
+            whole = crc.crc32_combine(whole, part.crc32, part.length)
+        expected = crc.base64_of(whole)
+        headers = {
+            "x-amz-checksum-crc32": expected,
+            "x-amz-checksum-type": "FULL_OBJECT",
+            "content-type": "application/xml",
+        }
+        trials = self._wire.trials(f"complete s3://{self._wire.line.bucket}/{key}")
+        while True:
+            try:
+                answer = self._wire.attempt(
+                    "POST", key, query=[("uploadId", upload_id)], headers=headers, body=_complete_document(sums)
+                )
+                return self._completed(answer, key, file.identity.size_bytes, expected)
+            except Transient as error:
+                trials.failed(error)
+                found = objects.head(self._wire, key)
+                if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
+                    return Acknowledged(found.size_bytes, expected, found.etag)
+            except errors.NoSuchObject as error:  # completed before, and the answer was lost; or aborted by another
+                found = objects.head(self._wire, key)
+                if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
+                    return Acknowledged(found.size_bytes, expected, found.etag)
+                raise NotAcknowledged(error.message) from None
+
+    def _completed(self, answer: Answer, key: str, size_bytes: int, expected: str) -> Acknowledged:
+        if _text(answer.body, "Code"):  # 200 was sent before the work was done, as S3 may
+            raise Transient(f"complete answered {_text(answer.body, 'Code')}", answered=True)
+        if _text(answer.body, "ChecksumCRC32") != expected:
+            self._read_back(key, size_bytes, expected)
+        return Acknowledged(size_bytes, expected, _text(answer.body, "ETag"))
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        hurried = self._wire.until(patience_s=_ABORT_PATIENCE_S)
+        try:
+            hurried.request("DELETE", key, query=[("uploadId", upload_id)])
+        except errors.ByosError:
+            return  # the store cleans what is left; the cause of the failure is on its way up
+
+    def _count(self, size_bytes: int) -> None:
+        if self._tally:
+            self._tally.add(bytes_in=size_bytes)
+
+
+def part_size(size_bytes: int, asked_bytes: int = 0) -> int:
+    """Bytes of a part: *asked_bytes* or 16 MiB, more if 10,000 of them would not reach; whole MiB."""
+    least = -(-size_bytes // MOST_PARTS)
+    least = -(-least // (1 << 20)) << 20
+    return max(asked_bytes or PART_BYTES, least)
+
+
+def _complete_document(parts: list[_Part]) -> bytes:
+    root = ET.Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
+    for number, part in enumerate(parts, start=1):
+        element = ET.SubElement(root, "Part")
+        ET.SubElement(element, "ETag").text = part.etag
+        ET.SubElement(element, "ChecksumCRC32").text = crc.base64_of(part.crc32)
+        ET.SubElement(element, "PartNumber").text = str(number)
+    return bytes(ET.tostring(root, encoding="utf-8"))
+
+
+def _text(document: bytes, name: str) -> str:
+    try:
+        root = ET.fromstring(document)  # noqa: S314 - expat stops entity expansion; the store is the user's
+    except ET.ParseError:
+        return ""
+    return root.findtext(f"{{*}}{name}") or ""

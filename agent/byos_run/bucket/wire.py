@@ -1,0 +1,385 @@
+"""One signed request to one bucket, and how long it is tried.
+
+``attempt`` sends a request once; what comes of it is an :class:`Answer`, a definite error (``errors.StoreAnswer`` and its
+kin), or :class:`Transient`: it may go well another time. ``request`` tries until patience ends. A caller that can
+go on where a cut answer stopped, as ``ranges`` does, drives :class:`Trials` itself.
+
+Retries are here and nowhere else: botocore's are not used, callers do not loop.
+
+The clock: a request refused with RequestTimeTooSkewed carries the store's ``Date``; from then on we sign with the difference.
+A connection that had served before and fails before an answer came is replaced once, at once, without counting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import random
+import re
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import Callable, Union
+from xml.sax.saxutils import unescape
+
+from byos_run import errors
+from byos_run.bucket.connections import Connections, Host, read_into
+from byos_run.bucket.sign import EMPTY_SHA256, UNSIGNED, Keys, Signer, path_of, query_of
+from byos_run.errors import printable
+from byos_run.model import Stop
+
+Body = Union[bytes, bytearray, memoryview]
+_TIMED_OUT = (TimeoutError, socket.timeout)  # one class from Python 3.10 on
+
+_TRY_AGAIN_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+_TRY_AGAIN_CODES = frozenset(
+    {"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "BadDigest", "XAmzContentChecksumMismatch",
+     "IncompleteBody", "OperationAborted", "ServerBusy", "TooManyRequests"}
+)  # fmt: skip
+# Unknown key ids come as 403 or 404 and bad tokens as 400 or 403, by store.
+_CREDENTIAL_CODES = frozenset(
+    {"XAdminUserNotFound", "InvalidToken", "ExpiredToken", "InvalidAccessKeyId", "InvalidTokenId", "TokenRefreshRequired",
+     "ExpiredTokenException", "AuthorizationHeaderMalformed", "InvalidSecurity", "NotSignedUp"}
+)  # fmt: skip
+_STALE_CODES = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidTokenId"}
+)
+
+
+class Transient(Exception):
+    """It may go well another time; *received* bytes of the answer had arrived."""
+
+    def __init__(self, message: str, *, received: int = 0, answered: bool = False) -> None:
+        super().__init__(message)
+        self.received = received
+        self.answered = answered
+        """The store answered: it is reachable, only not willing."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a request is tried, in seconds: until the store was reached for the first time, and in a later outage."""
+
+    first_contact_s: float
+    patience_s: float
+
+
+class Clock:
+    """The store's time, as far as it differs from the node's."""
+
+    def __init__(self) -> None:
+        self.offset_s = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.offset_s
+
+    def correct(self, date: str) -> bool:
+        """Take the store's ``Date``; True if that moved the clock by more than a minute."""
+        try:
+            offset_s = parsedate_to_datetime(date).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return False
+        moved = abs(offset_s - self.offset_s) > 60
+        self.offset_s = offset_s
+        return moved
+
+
+class Throttle:
+    """At most *bytes_per_s* over all threads; 0: no limit."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._free_at = 0.0
+
+    def take(self, count: int) -> None:
+        if not self._bytes_per_s:
+            return
+        now = time.monotonic()
+        # Two threads may read the same moment: then both go a little early, and the next one waits for both.
+        self._free_at = max(self._free_at, now) + count / self._bytes_per_s
+        time.sleep(max(0.0, self._free_at - now - 0.05))
+
+
+@dataclass(frozen=True)
+class Line:
+    """What all requests of one bucket share; one for each bucket, used by all threads."""
+
+    bucket: str
+    connections: Connections
+    path_prefix: str
+    """"/bucket" for path addressing, "" for virtual."""
+    signer: Signer
+    keys: Callable[[], Keys]
+    renew: Callable[[], bool]
+    """Look for newer credentials; False if there are none."""
+    clock: Clock
+    throttle: Throttle
+    sign_payload: bool
+    fixed_headers: Mapping[str, str]
+    """Sent with every request: requester pays, expected owner."""
+    write_headers: Mapping[str, str]
+    """Sent with every request that makes an object: encryption."""
+
+
+class Wire:
+    """Requests to one bucket."""
+
+    def __init__(self, line: Line, *, stop: Stop, limits: Limits) -> None:
+        self.line = line
+        self.stop = stop
+        self.limits = limits
+        self.contacted = [False]
+
+    @property
+    def host(self) -> Host:
+        return self.line.connections.host
+
+    def until(self, *, stop: Stop | None = None, patience_s: float | None = None) -> Wire:
+        """The same wire with another end to its patience."""
+        limits = self.limits if patience_s is None else replace(self.limits, patience_s=patience_s)
+        other = Wire(self.line, stop=stop or self.stop, limits=limits)
+        other.contacted = self.contacted
+        return other
+
+    def trials(self, what: str) -> Trials:
+        return Trials(self, what)
+
+    def request(
+        self,
+        method: str,
+        key: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        into: memoryview | None = None,
+    ) -> Answer:
+        """Send until it is answered. Raises StoreAnswer and kin, AccessRefused, StoreUnreachable, Stopped."""
+        trials = self.trials(f"{method} s3://{self.line.bucket}/{key}")
+        while True:
+            try:
+                return self.attempt(method, key, query=query, headers=headers, body=body, into=into)
+            except Transient as error:
+                trials.failed(error)
+
+    def attempt(
+        self,
+        method: str,
+        key: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        into: memoryview | None = None,
+        accept: Callable[[int, Mapping[str, str]], None] | None = None,
+    ) -> Answer:
+        """Send once. With *into*, the body of a 206 or 200 fills it exactly, or Transient says how far it came.
+
+        *accept* sees status and headers of a success before its body is read, and may raise.
+        """
+        line = self.line
+        path = f"{line.path_prefix}/{path_of(key)}" if key or not line.path_prefix else line.path_prefix
+        query_text = query_of(query)
+        given = {**line.fixed_headers, **(headers or {})}
+        signed = line.signer.headers(
+            keys=line.keys(), method=method, host=self.host.header, path=path, query=query_text, headers=given,
+            payload_sha256=self._payload_sha256(body), now=line.clock.now(),
+        )  # fmt: skip
+        target = line.connections.target_of(f"{path}?{query_text}" if query_text else path)
+        if len(body):
+            line.throttle.take(len(body))
+        response, connection = self._send(method, target, {**signed, **line.connections.proxy_headers()}, body)
+        if accept and response.status < 300:
+            try:
+                accept(response.status, _headers_of(response))
+            except BaseException:
+                connection.close()
+                raise
+        answer = self._receive(response, connection, into=into)
+        self.contacted[0] = True
+        if answer.status >= 300:
+            raise self._error(answer, method=method, key=key, query=query)
+        return answer
+
+    def _payload_sha256(self, body: Body) -> str:
+        if not self.line.sign_payload:
+            return UNSIGNED
+        return hashlib.sha256(body).hexdigest() if len(body) else EMPTY_SHA256
+
+    def _send(
+        self, method: str, target: str, headers: Mapping[str, str], body: Body
+    ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+        while True:
+            connection, served_before = self._connect()
+            try:
+                return _exchange(connection, method, target, headers, body), connection
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if not served_before or isinstance(error, _TIMED_OUT):
+                    raise Transient(f"{self.host.address}: {_reason(error)}") from error
+
+    def _connect(self) -> tuple[http.client.HTTPConnection, bool]:
+        try:
+            return self.line.connections.take()
+        except ssl.SSLCertVerificationError as error:
+            raise errors.StoreUnreachable(
+                f"the certificate of {self.host.address} is not trusted: {error.verify_message}",
+                hint="name the CA's file in store.ca_bundle, or in AWS_CA_BUNDLE",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Transient(f"{self.host.address}: {_reason(error)}") from error
+
+    def _receive(
+        self,
+        response: http.client.HTTPResponse,
+        connection: http.client.HTTPConnection,
+        *,
+        into: memoryview | None,
+    ) -> Answer:
+        received, body = 0, b""
+        try:
+            if into is not None and response.status < 300:
+                received = read_into(response, into)
+                if received == len(into):
+                    response.read(
+                        1
+                    )  # an empty read lets http.client see the end, so that the connection can serve again
+                whole = received == len(into)
+            else:
+                body, whole = response.read(), True
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Transient(f"{self.host.address}: {_reason(error)}", received=received) from error
+        if not whole:
+            connection.close()
+            raise Transient(f"{self.host.address}: the answer was cut", received=received, answered=True)
+        if response.will_close or not response.isclosed():
+            connection.close()
+        else:
+            self.line.connections.give_back(connection)
+        if received:
+            self.line.throttle.take(received)
+        return Answer(response.status, _headers_of(response), body)
+
+    def _error(self, answer: Answer, *, method: str, key: str, query: Sequence[tuple[str, str]]) -> Exception:
+        code = _element(answer.body, "Code") or answer.headers.get("x-minio-error-code", "")
+        text = _element(answer.body, "Message") or answer.headers.get("x-minio-error-desc", "").strip('"')
+        where = f"s3://{self.line.bucket}/{printable(key)}"
+        said = f"{answer.status} {code}".strip()
+        if (code == "RequestTimeTooSkewed" or (answer.status == 403 and not answer.body)) and self.line.clock.correct(
+            answer.headers.get("date", "")
+        ):
+            return Transient("the node's clock differs from the store's; signing with the store's", answered=True)
+        if code in _STALE_CODES and self.line.renew():
+            return Transient("the credentials have expired and were read again", answered=True)
+        if code in _CREDENTIAL_CODES or answer.status in (401, 403):
+            action = action_of(method, query, key=key)
+            return _refused(code, f"{action} on {where} refused: {said}", text=text, status=answer.status)
+        if answer.status == 404:
+            return errors.NoSuchObject(
+                f"bucket {self.line.bucket!r} does not exist" if code == "NoSuchBucket" else f"{where} does not exist",
+                status=404, error_code=code or "NoSuchKey",
+            )  # fmt: skip
+        if answer.status == 412 or (answer.status == 409 and code == "ConditionalRequestConflict"):
+            return errors.ConditionFailed(f"{where} was changed by another", status=answer.status, error_code=code)
+        if answer.status in _TRY_AGAIN_STATUS or code in _TRY_AGAIN_CODES:
+            return Transient(f"{self.host.address}: {said}", answered=True)
+        return errors.StoreRefused(
+            f"{method} {where} refused: {said} {printable(text)[:200]}".rstrip(), status=answer.status, error_code=code
+        )
+
+
+class Trials:
+    """How long one request is tried, and how long it waits between."""
+
+    _FIRST_WAIT_S = 0.1
+    _LONGEST_WAIT_S = 10.0
+
+    def __init__(self, wire: Wire, what: str) -> None:
+        self._wire = wire
+        self._what = what
+        self._since: float | None = None
+        self._wait_s = self._FIRST_WAIT_S
+
+    def progressed(self) -> None:
+        """Bytes have arrived since: the outage, if there was one, is over."""
+        self._since = None
+        self._wait_s = self._FIRST_WAIT_S
+
+    def failed(self, error: Transient) -> None:
+        """Wait for the next try. Raises StoreUnreachable when patience has ended, Stopped when the wish to stop grew."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        contacted = self._wire.contacted[0] or error.answered
+        limits = self._wire.limits
+        limit_s = limits.patience_s if contacted else limits.first_contact_s
+        left_s = self._since + limit_s - now
+        if left_s <= 0:
+            raise errors.StoreUnreachable(
+                f"{self._what} failed for {limit_s:.0f} s: {error}",
+                hint="is store.endpoint_url right, and can this node reach it?" if not contacted else "",
+            ) from error
+        wait_s = min(self._wait_s * random.uniform(0.5, 1.5), left_s)  # noqa: S311 - jitter, not a secret
+        self._wait_s = min(self._wait_s * 2, self._LONGEST_WAIT_S)
+        if self._wire.stop.wait(wait_s):
+            self._wire.stop.check()
+
+
+def action_of(method: str, query: Sequence[tuple[str, str]], *, key: str = "x") -> str:
+    """The IAM action that a request needs."""
+    names = {name for name, _ in query}
+    if not key:
+        return "s3:ListBucket"
+    if method == "DELETE":
+        return "s3:AbortMultipartUpload" if "uploadId" in names else "s3:DeleteObject"
+    return "s3:PutObject" if method in ("PUT", "POST") else "s3:GetObject"
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Body
+) -> http.client.HTTPResponse:
+    try:
+        connection.request(
+            method, target, body=body if len(body) or method in ("PUT", "POST") else None, headers=headers
+        )
+    except (BrokenPipeError, ConnectionResetError):
+        # A store that refuses early answers and closes while we still send: the answer says more than the broken pipe.
+        return connection.getresponse()
+    return connection.getresponse()
+
+
+def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}
+
+
+def _refused(code: str, message: str, *, text: str, status: int) -> Exception:
+    hints = {
+        "RequestTimeTooSkewed": "the node's clock is wrong; set it, or ask the platform to",
+        "SignatureDoesNotMatch": "the secret key does not belong to the access key id",
+        "InvalidAccessKeyId": "the store does not know this access key id",
+        "XAdminUserNotFound": "the store does not know this access key id",
+        "ExpiredToken": "the session token has expired",
+    }
+    return errors.AccessRefused(message, hint=hints.get(code, printable(text)[:200]), status=status, error_code=code)
+
+
+def _element(body: bytes, name: str) -> str:
+    found = re.search(rb"<" + name.encode() + rb">([^<]{0,500})</", body[:65536])
+    return unescape(found.group(1).decode("utf-8", "replace")) if found else ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _TIMED_OUT):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,422 @@
+"""What ``run`` tells, chapter by chapter: each calls one step and keeps what it returned for the next.
+
+The order is ``run``'s; here is only what joins a step to its neighbours: which values it gets, what is said of it, what the
+journal is told. A chapter that is told after the run was ended early does what is still possible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from byos_run import errors, log
+from byos_run.bucket import objects
+from byos_run.bucket.session import secret_files
+from byos_run.bucket.wire import Wire
+from byos_run.model import (
+    Attempt,
+    Case,
+    Fetched,
+    Identity,
+    Output,
+    Published,
+    Purged,
+    Skipped,
+    Solved,
+    Unpublished,
+)  # fmt: skip
+from byos_run.node import cores, files, journal, neighbour, scratch, workspace
+from byos_run.node.globs import Globs, Selection
+from byos_run.node.pool import Every
+from byos_run.opening import SOLVER_LOG, Opened
+from byos_run.steps import claim, fetch, purge, record, solve
+from byos_run.steps.publish import Publisher
+
+_BEAT_S = 20.0
+_RESERVE_SHARE = 0.1
+"""Of a deadline: kept for publishing what is left when the solver is asked to stop."""
+_LEAST_RESERVE_S = 5.0
+_MOST_RESERVE_S = 900.0
+_NAMED = 10
+
+
+class Run:
+    """One run; the methods are its chapters."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.job = opened.job
+        self.place = opened.place
+        self.stop = opened.stop
+        self.book = opened.book
+        self.run_id = opened.run_id
+        self.wire = opened.wire
+        self.journal = opened.journal
+        self.room = opened.room
+        self.case = Case(opened.room.case, opened.own_directory / SOLVER_LOG)
+        self.solved: Solved | None = opened.earlier.solved if opened.continues and opened.earlier else None
+        self.attempt = Attempt(self.run_id, 0, 0.0)
+        self.digest = ""
+        self.is_whole_already = False
+        self.fetched: list[Fetched] = []
+        self.published: tuple[Published, ...] = ()
+        self.own: tuple[Published, ...] = ()
+        self.unpublished: tuple[Unpublished, ...] = ()
+        self.skipped: tuple[Skipped, ...] = ()
+        self.directory_links: dict[str, str] = {}
+        self.ended_by: errors.ByosError | None = None
+        self.account: record.Account | None = None
+        self.purged: Purged | None = None
+        self.recorded = False
+
+    # ------------------------------------------------------------ before anything moves
+
+    @property
+    def continues(self) -> bool:
+        """An earlier attempt solved here; only publishing, recording and purging are left."""
+        return self.opened.continues
+
+    def claim(self) -> None:
+        """The inputs are there, and the output prefix is ours; else the run directory is as it was."""
+        try:
+            self._claim()
+        except errors.ByosError:
+            self.opened.undo()
+            raise
+
+    def _claim(self) -> None:
+        job, book = self.job, self.book
+        with book.phase("claim", quiet=True):
+            self.inputs = [] if self.continues else fetch.locate(job.input, wire_of=self._wire_of)
+            keys = [(item.url, item.etag, item.version_id) for item in self.inputs]
+            earlier = self.opened.earlier
+            self.digest = earlier.digest if self.continues and earlier else claim.digest_of(job, keys)
+            claimed, self.hold = claim.claim(
+                wire=self.wire, job=job, run_id=self.run_id, digest=self.digest, status=self._status(),
+                is_dead=lambda status: neighbour.is_dead(status.get("marker") or {}), stop=self.stop, say=book.log.info,
+            )  # fmt: skip
+        self.attempt, self.before = claimed.attempt, claimed.earlier
+        self.is_whole_already = claimed.complete and not self.continues
+        self.laid_down = self._laid_down()
+        self.journal.begin(self.attempt, digest=self.digest, output=str(job.output), continues=self.continues)
+        if self.is_whole_already:
+            book.log.info(f"an equal run is whole in {job.output} already: nothing to do")
+            self.recorded = True
+
+    def _wire_of(self, bucket: str) -> Wire:
+        return self.opened.session.wire(bucket, stop=self.stop)
+
+    def _laid_down(self) -> files.Snapshot:
+        """What the platform laid into the run directory: kept from the first attempt here on."""
+        kept = self.journal.load_snapshot("rundir") if self.continues else None
+        if kept is None:
+            kept = files.snapshot(self.place.run_directory, skip={journal.DIRECTORY_NAME})
+            self.journal.save_snapshot("rundir", kept)
+        return kept
+
+    def _inside(self, *paths: Path | None) -> list[str]:
+        here = self.place.run_directory
+        return [str(path.relative_to(here)) for path in paths if path is not None and here in path.parents]
+
+    # ------------------------------------------------------------ the claim is held
+
+    def _status(self, *, phase: str = "") -> dict[str, Any]:
+        return {
+            **self.book.status(phase=phase),
+            "run_id": self.run_id,
+            "marker": asdict(neighbour.this_process(run_id=self.run_id, locked=False)),
+            "lease_s": self.job.store.lease_s,
+        }
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Around all that follows: the claim is kept, and the deadline is watched."""
+        deadline_s = self.job.deadline_s
+        reserve_s = min(max((deadline_s or 0) * _RESERVE_SHARE, _LEAST_RESERVE_S), _MOST_RESERVE_S)
+        ask_at = None if deadline_s is None else time.monotonic() + max(0.0, (self.stop.seconds_left or 0) - reserve_s)
+
+        def beat() -> None:
+            self.hold.beat(self._status())
+            if self.hold.lost:
+                self.stop.ask("a lost claim")
+                self.stop.ask("a lost claim")
+
+        def watch() -> None:
+            if ask_at is not None and time.monotonic() >= ask_at:
+                self.stop.ask_once("the deadline")
+
+        with (
+            Every(min(_BEAT_S, self.job.store.lease_s / 4), beat, name="heartbeat"),
+            Every(0.5, watch, name="deadline"),
+        ):
+            yield
+
+    def end_early(self, error: errors.ByosError) -> None:
+        """The run goes no further; what there is will be published and recorded."""
+        self.hold.check()
+        self.ended_by = error
+        self.book.tell_error(error)
+
+    # ------------------------------------------------------------ the steps
+
+    def fetch(self) -> None:
+        if self.continues:
+            return
+        job, book = self.job, self.book
+        self.journal.phase("fetch")
+        earlier = self.opened.earlier
+        earlier_case = earlier.room.case if earlier and earlier.room else None
+        self.room = scratch.claim_room(
+            scratch=job.scratch, run_directory=self.place.run_directory, environ=self.place.environ, run_id=self.run_id,
+            earlier_case=earlier_case,
+        )  # fmt: skip
+        self.case = Case(self.room.case, self.case.log)
+        self.journal.placed(self.room)
+        total = sum(item.size_bytes for item in self.inputs)
+        with (
+            book.phase("fetch", total_bytes=total) as count,
+            fetch.Fetcher(
+                wire_of=self._wire_of, settings=job.fetch, connections=job.store.connections, cores=cores.usable().count
+            ) as fetcher,
+        ):
+            self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
+            self.journal.placed(self.room)
+            local = fetch.copy_local(job.fetch, run_directory=self.place.run_directory, case=self.room.case)
+        for text in (text for item in self.fetched for text in item.warnings):
+            book.warn(text)
+        for item in self.fetched[:_NAMED]:
+            book.log.info(fetch.fetched_line(item), **log.facts(asdict(item)))
+        if len(self.fetched) > _NAMED:
+            book.log.info(f"fetched {log.count(len(self.fetched), 'object')}, {log.size(total)}")
+        if local:
+            book.log.info(f"copied {log.count(len(local), 'local file')} over the case: {', '.join(local[:_NAMED])}")
+        self.after_fetch = files.snapshot(self.room.case)
+        self.journal.save_snapshot("case", self.after_fetch)
+
+    def solve(self) -> None:
+        if self.continues:
+            return
+        job, book = self.job, self.book
+        self.stop.check()
+        self.journal.phase("solve")
+        book.log.info(f"starting: {' '.join(self.opened.launch.command)}", cores=self.opened.launch.slot.count)
+        with book.phase("solve", quiet=True):
+            solved = solve.solve(
+                launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id, stop=self.stop,
+                echo=book.lines.pass_through,
+            )  # fmt: skip
+        self.solved = solved
+        self.journal.solved(solved)
+        workspace.remove_shared_memory(solved.shared_memory)
+        for note in solved.notes:
+            book.warn(note)
+        book.log.info(_solved_line(solved), **log.facts(asdict(solved)))
+
+    def publish(self) -> None:
+        """Everything that the solver left, in order of worth; the log first."""
+        if self.solved is None:
+            return
+        self.journal.phase("publish")
+        harvests = self._harvests()
+        outputs = self._in_order([output for harvest in harvests for output in harvest.outputs])
+        self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
+        self.directory_links = {path: to for harvest in harvests for path, to in harvest.directory_links.items()}
+        refused = tuple(item for harvest in harvests for item in harvest.unpublished)
+        kept, outputs = self._acknowledged_before(outputs)
+        total = sum(output.identity.size_bytes for output in outputs)
+        with self.book.phase("publish", total_bytes=total) as count, self._publisher(count) as publisher:
+            self.own = publisher.publish(self._own_outputs("solver.log")).published
+            outcome = publisher.sweep(publisher.publish(outputs).after(kept))
+        self.published, self.unpublished = outcome.published, (*refused, *outcome.unpublished)
+        self.ended_by = self.ended_by or outcome.ended_by
+        seconds = self.book.phases[-1].seconds
+        sent = sum(item.size_bytes for item in self.published)
+        self.book.log.info(
+            f"published {log.count(len(self.published), 'file')}, {log.size(sent)} in {log.duration(seconds)} "
+            f"({log.rate(sent, seconds)}), each acknowledged with its CRC-32"
+        )
+        for item in self.skipped[:_NAMED]:
+            self.book.warn(f"not published: {item.path}: {item.reason}")
+        for missing in self.unpublished[:_NAMED]:
+            self.book.log.error(f"could not be published: {missing.path}: {missing.reason}")
+
+    def _acknowledged_before(self, outputs: Sequence[Output]) -> tuple[list[Published], list[Output]]:
+        """What an earlier attempt here has published already, gone from the disk or not; and what is still to be sent."""
+        earlier = self.opened.earlier
+        if not self.continues or earlier is None:
+            return [], list(outputs)
+        done = {
+            place: item for place, item in earlier.acknowledged.items() if Path(place[0]) != self.opened.own_directory
+        }
+        changed = [
+            output for output in outputs
+            if (item := done.get((str(output.root), output.path))) is None or item.identity != output.identity
+        ]  # fmt: skip
+        for output in changed:
+            done.pop((str(output.root), output.path), None)
+        return list(done.values()), changed
+
+    def _harvests(self) -> list[files.Harvest]:
+        job, key = self.job, self.job.output.key
+        fetched = self._after_fetch()
+        selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
+        here = self.place.run_directory
+        ours = {
+            journal.DIRECTORY_NAME, "byos.toml", "config", purge.PLATFORM_LOG,
+            *self._inside(self.room.case, self.place.shipped_file, self.place.unpacked, *secret_files(self.place)),
+        }  # fmt: skip
+        return [
+            files.case_outputs(
+                case=self.room.case, fetched=fetched, what=job.publish.what, selection=selection, key_prefix=key
+            ),
+            files.rundir_outputs(
+                run_directory=here, laid_down=self.laid_down, ours=ours, exclude=Globs.of(job.publish.exclude),
+                key_prefix=key,
+            ),
+        ]  # fmt: skip
+
+    def _after_fetch(self) -> files.Snapshot:
+        kept = self.journal.load_snapshot("case") if self.continues else getattr(self, "after_fetch", None)
+        return kept if kept is not None else files.Snapshot.of(())
+
+    def _in_order(self, outputs: Sequence[Output]) -> list[Output]:
+        """By ``publish.priority``, then small before large."""
+        ranks = Globs.of(self.job.publish.priority)
+        return sorted(outputs, key=lambda output: (ranks.rank(output.path), output.identity.size_bytes))
+
+    def _publisher(self, count: Any) -> Publisher:
+        store = self.job.store
+        return Publisher(
+            self.wire.until(stop=self.stop.unless_cut), prefix=self.job.output, opened=files.open_output,
+            writer=(claim.WRITER, self.run_id), tally=count, acknowledged=self.journal.acknowledged,
+            part_bytes=store.part_bytes, connections=store.connections,
+        )  # fmt: skip
+
+    def _own_outputs(self, *names: str) -> list[Output]:
+        """Logs, which lie in ``.byos/`` and go below ``_byos/``."""
+        found = [name for name in names if (self.opened.own_directory / name).is_file()]
+        none = Identity(0, 0, 0, 0)
+        return [Output(name, f"_byos/{name}", none, self.opened.own_directory) for name in found]
+
+    def record(self) -> None:
+        """Log, last status, manifest: written only while the claim is ours."""
+        self.hold.check()
+        self.journal.phase("record")
+        self.account = account = record.Account(
+            job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
+            published=self.published, unpublished=self.unpublished, skipped=self.skipped, phases=self.book.phases,
+            directory_links=self.directory_links,
+            warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
+        )  # fmt: skip
+        key = f"{self.job.output.key}_byos/manifest.json"
+        wire = self.wire.until(stop=self.stop.unless_cut)
+        try:
+            with self._publisher(self.book.count) as publisher:
+                publisher.publish(self._own_outputs("run.log"))
+            self.hold.beat(self._status(phase="record"))
+            self.hold.check()
+            self._delete_stale(wire)
+            objects.put(wire, key, claim.document(record.manifest(account)))
+        except errors.PrefixInUse:
+            raise
+        except errors.ByosError as error:
+            self.ended_by = self.ended_by or error
+            self.book.tell_error(error)
+            return
+        self.recorded = True
+        self.journal.manifest(key)
+
+    def _delete_stale(self, wire: Wire) -> None:
+        """Objects that an earlier attempt listed and this one did not write."""
+        if self.solved is None:
+            return
+        kept = {item.key for item in self.published}
+        prefix = self.job.output.key
+        for key in sorted(claim.keys_of(self.before) - kept):
+            if key.startswith(prefix) and not key.startswith(f"{prefix}_byos/"):
+                objects.delete(wire, key)
+
+    def purge(self) -> None:
+        """What the bucket has acknowledged goes; without a manifest nothing does."""
+        if not self.recorded or (self.stop.cut and not self.is_whole_already):
+            return
+        grounds = purge.Grounds(
+            fetched=self._after_fetch(), laid_down=self.laid_down, published=(*self.published, *self.own)
+        )
+        secrets = [str(path.relative_to(self.place.run_directory)) for path in secret_files(self.place)]
+        with self.book.phase("purge", quiet=True):
+            self.purged = purge.purge(
+                job=self.job, place=self.place, room=self.room, grounds=grounds, secrets=["config", *secrets]
+            )
+        self.book.log.info(_purged_line(self.purged))
+        for item in [item for item in self.purged.left if not item.expected][:_NAMED]:
+            self.book.log.error(f"left: {item.path}: {item.reason}")
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> tuple[int, str]:
+        """The certificate, then the journal and the program. Returns the exit code and whose it is."""
+        code, whose = self._code()
+        self.hold.beat({**self._status(phase="over"), "exit_code": code})
+        self._summary()
+        if self.purged is not None:
+            code = self._certify(self.purged, code, whose)
+        self.journal.close()
+        self.opened.session.close()
+        if self.purged is not None:
+            self.book.close()
+            purge.last(job=self.job, place=self.place, purged=self.purged)
+        return code, whose
+
+    def _code(self) -> tuple[int, str]:
+        self.hold.check()
+        code, whose = (self.account.exit_code, self.account.whose_code) if self.account else (0, "byos-run's")
+        if not self.recorded and not code:
+            code = self.ended_by.code if self.ended_by else errors.Unpublished.code
+        if self.purged is not None and not self.purged.complete and not code:
+            code = errors.PurgeIncomplete.code
+        return code, whose
+
+    def _certify(self, purged: Purged, code: int, whose: str) -> int:
+        document = purge.certificate(
+            purged=purged, job=self.job, place=self.place, run_id=self.run_id, exit_code=code, whose=whose
+        )
+        wire = self.wire.until(stop=self.stop.unless_cut)
+        try:
+            objects.put(wire, f"{self.job.output.key}_byos/purge.json", claim.document(document))
+        except errors.ByosError as error:
+            self.book.tell_error(error)
+            self.book.lines.say(claim.document(document).decode())
+            return code or errors.StoreUnreachable.code
+        return code
+
+    def _summary(self) -> None:
+        for item in self.book.phases:
+            moved = (
+                f", {log.size(item.size_bytes)} ({log.rate(item.size_bytes, item.seconds)})" if item.size_bytes else ""
+            )
+            self.book.log.info(f"{item.name:<8} {log.duration(item.seconds):>9}{moved}")
+        if self.published:
+            self.book.log.info(f"outputs are in {self.job.output}; the list is {self.job.output}_byos/manifest.json")
+
+
+def _solved_line(solved: Solved) -> str:
+    took = f"after {log.duration(solved.seconds)}, peak memory {log.size(solved.peak_memory_bytes)}"
+    if solved.stopped_by:
+        return f"the solver was stopped by {solved.stopped_by} {took}"
+    if solved.succeeded:
+        return f"the solver ended well {took}"
+    return f"the solver failed with {_ended(solved)} {took}: {solved.cause}"
+
+
+def _ended(solved: Solved) -> str:
+    return f"signal {solved.signal}" if solved.signal is not None else f"exit {solved.exit_code}"
+
+
+def _purged_line(purged: Purged) -> str:
+    left = f"; {log.count(len(purged.left), 'entry', 'entries')} left" if purged.left else "; nothing is left"
+    return f"purged {log.count(purged.files, 'file')}, {log.size(purged.size_bytes)}{left}"

@@ -1,0 +1,145 @@
+"""The edge: command line, environment, signals, standard output, exit code. One sub-command, one function.
+
+What the shipped file set aside for itself (``BYOS_ASIDE_*``) goes back to where the solver expects it; what it says of itself
+(``BYOS_FILE``, ``BYOS_UNPACKED``) becomes part of the Place. After this module nobody reads the process's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+from byos_run import __version__
+from byos_run.errors import EXIT_CODES, ByosError, UsageError, line_of, printable
+from byos_run.model import Place
+
+_ASIDE = "BYOS_ASIDE_"
+_STOPPING = ("TERM", "INT", "HUP", "USR1", "USR2", "XCPU")
+
+USAGE = """\
+byos-run: one solver run on a rented node, with storage of your own
+
+usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
+       byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
+       byos-run COMMAND --help
+       byos-run --version [--json]
+
+  run     input from the bucket, the MPI command, proven outputs back into it, the run directory emptied;
+          what is asked stands in byos.toml, in flags and in BYOS_* variables
+  fetch   the stage-in alone: download and unpack while it streams
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    place = _place()
+    if words[:1] == ["--version"]:
+        return _version(place, as_json="--json" in words)
+    if words[:1] in (["--help"], ["-h"], ["help"]):
+        return _print(USAGE + _exit_codes())
+    name = words[0] if words and not words[0].startswith("-") else ""
+    if name and name not in _COMMANDS:
+        known = ", ".join(_COMMANDS)
+        return _refuse(UsageError([f"unknown command {name!r}: there is {known}"], hint="byos-run --help"))
+    command = _COMMANDS[name or "run"]
+    try:
+        return command(words[1:] if name else words, place)
+    except KeyboardInterrupt:
+        return 130
+    except ByosError as error:
+        return _refuse(error)
+
+
+def _place() -> Place:
+    environ = dict(os.environ)
+    shipped, unpacked = environ.pop("BYOS_FILE", ""), environ.pop("BYOS_UNPACKED", "")
+    for name in [name for name in environ if name.startswith(_ASIDE)]:
+        environ[name[len(_ASIDE) :]] = environ.pop(name)
+    for name in ("BYOS_BOOT", "BYOS_FILE", "BYOS_UNPACKED"):
+        environ.pop(name, None)
+        os.environ.pop(name, None)
+    return Place(
+        run_directory=Path.cwd(),
+        environ=environ,
+        shipped_file=Path(shipped) if shipped else None,
+        unpacked=Path(unpacked) if unpacked else None,
+    )
+
+
+def _run(words: Sequence[str], place: Place) -> int:
+    if words and words[0] in ("--help", "-h"):
+        from byos_run.steps.settle import help_of_keys
+
+        return _print(f"usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]\n\n{help_of_keys()}\n{_exit_codes()}")
+    from byos_run.node.pool import Stop
+    from byos_run.run import run
+
+    stop = Stop()
+    _listen(stop.ask)
+    return run(arguments=words, place=place, stop=stop)
+
+
+def _fetch(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import fetch
+    from byos_run.node.pool import Stop
+
+    if not words or words[0] in ("--help", "-h"):
+        return _print(fetch.USAGE + _exit_codes(0, 64, 65, 66, 69, 70, 71, 75, 77))
+    stop = Stop()
+    _listen(stop.ask)
+    return fetch.fetch(words, place=place, stop=stop, say=_say)
+
+
+def _listen(ask: Callable[[str], None]) -> None:
+    """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
+    for name in _STOPPING:
+        number = getattr(signal, f"SIG{name}")
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, _frame: ask(signal.Signals(received).name))
+
+
+def _version(place: Place, *, as_json: bool) -> int:
+    if not as_json:
+        return _print(f"byos-run {__version__}\n")
+    import json
+
+    index = place.unpacked / "index.json" if place.unpacked else None
+    parts = json.loads(index.read_text()) if index and index.is_file() else {}
+    return _print(json.dumps({"byos-run": __version__, "python": sys.version.split()[0], **parts}, indent=1) + "\n")
+
+
+def _exit_codes(*only: int) -> str:
+    lines = [f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items() if not only or code in only]
+    own = [] if only else ["  else the solver's own code, as it is; 128 + signal if its launcher died of one"]
+    return "\n".join(["", "exit codes:", *lines, *own, ""])
+
+
+def _say(text: str) -> None:
+    print(f"byos-run | {printable(text)}", flush=True)
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `byos-run --help | head`: Python would complain about it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _refuse(error: ByosError) -> int:
+    problems = error.problems if isinstance(error, UsageError) else [line_of(error)]
+    for problem in problems:
+        print(f"byos-run | error: {printable(problem)}", file=sys.stderr)
+    if error.hint:
+        print(f"byos-run | hint: {printable(error.hint)}", file=sys.stderr)
+    return error.code
+
+
+_COMMANDS = {"run": _run, "fetch": _fetch}

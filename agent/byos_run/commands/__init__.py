@@ -1,0 +1,1 @@
+"""What stands around a run: each command is one file."""

@@ -1,0 +1,1 @@
+"""This machine, no jobs: processes, cores, files, threads, deletion."""

@@ -1,0 +1,226 @@
+"""Threads, bounded, and the wish to stop.
+
+Two classes: :class:`Pool` runs functions on at most *width* threads and lets no more than a bounded number wait;
+:class:`Stop` carries the wish to stop from a signal handler to whoever waits. Nothing else starts a thread but the
+process door, ``node.process``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Callable, TypeVar
+
+from byos_run.errors import Stopped
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Stop:
+    """The wish to stop: first *asked* (end in good order), then *cut* (end at once).
+
+    A signal handler may call :meth:`ask` at any instruction, also while this thread holds a lock, so there is none
+    here: reasons are appended, and waiters sleep in ``select`` on a pipe that is written and never read.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: list[str] = []
+        self._pipes = (os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK), os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
+        self._until: float | None = None
+
+    def ask(self, reason: str) -> None:
+        """The first call asks, a second one cuts short. Safe in a signal handler."""
+        self._reasons.append(reason)
+        os.write(self._pipes[0][1], b"!")
+        if len(self._reasons) > 1:
+            os.write(self._pipes[1][1], b"!")
+
+    def ask_once(self, reason: str) -> None:
+        """Ask, unless somebody has: for a deadline, which must not count as the user's second signal."""
+        if not self._reasons:
+            self.ask(reason)
+
+    def end_by(self, monotonic_s: float) -> None:
+        """From this moment of the monotonic clock on, everything is cut short: the deadline."""
+        self._until = monotonic_s
+
+    @property
+    def asked(self) -> bool:
+        return bool(self._reasons)
+
+    @property
+    def cut(self) -> bool:
+        return len(self._reasons) > 1 or (self._until is not None and time.monotonic() >= self._until)
+
+    @property
+    def reason(self) -> str:
+        return self._reasons[0] if self._reasons else ("deadline" if self.cut else "")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until everything is cut short, if that is known."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def wait(self, seconds: float, *, also: int = -1) -> bool:
+        """Wait *seconds*, or until the wish grows stronger than it was at the call; True if it did.
+
+        Ends as well, with False, when the descriptor *also* has something to read.
+        """
+        if self.cut:
+            return True
+        if self._until is not None:
+            seconds = min(seconds, self._until - time.monotonic())
+        level = 1 if self.asked else 0
+        poll = select.poll()
+        poll.register(self._pipes[level][0], select.POLLIN)
+        if also >= 0:
+            poll.register(also, select.POLLIN)
+        ready = poll.poll(max(0.0, seconds) * 1000)
+        return any(descriptor != also for descriptor, _ in ready) or self.cut
+
+    def check(self) -> None:
+        if self.asked or self.cut:
+            raise Stopped(f"stopped by {self.reason}")
+
+    @property
+    def unless_cut(self) -> UnlessCut:
+        """The same wish for those who go on when it is only asked: publishing, recording."""
+        return UnlessCut(self)
+
+
+class UnlessCut:
+    """A wish to stop that counts only when it is to be at once."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    @property
+    def asked(self) -> bool:
+        return self._stop.cut
+
+    @property
+    def cut(self) -> bool:
+        return self._stop.cut
+
+    @property
+    def reason(self) -> str:
+        return self._stop.reason
+
+    @property
+    def seconds_left(self) -> float | None:
+        return self._stop.seconds_left
+
+    def wait(self, seconds: float, *, also: int = -1) -> bool:
+        end = time.monotonic() + seconds
+        while not self._stop.cut and time.monotonic() < end:
+            if not self._stop.wait(end - time.monotonic(), also=also) and also >= 0:
+                break
+        return self._stop.cut
+
+    def check(self) -> None:
+        if self._stop.cut:
+            raise Stopped(f"stopped by {self.reason}")
+
+
+class Pool:
+    """At most *width* threads under one name. As a context manager: leaves nothing running and nothing waiting."""
+
+    def __init__(self, *, name: str, width: int, prepare: Callable[[], None] | None = None) -> None:
+        self.width = width
+        self._executor = ThreadPoolExecutor(width, thread_name_prefix=name, initializer=prepare)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        return self._executor.submit(function, *args)
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield ``function(item)`` for all *items*, in the order of completion; at most 2 × width are taken ahead.
+
+        The first exception ends it: what was waiting is cancelled, what runs is waited for, then it is raised.
+        """
+        waiting: set[Future[R]] = set()
+        source = iter(items)
+        try:
+            while True:
+                for item in source:
+                    waiting.add(self.submit(function, item))
+                    if len(waiting) >= 2 * self.width:
+                        break
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+
+
+class Every:
+    """Calls *action* every *seconds* on a thread of its own, until the ``with`` block ends: heartbeats, progress.
+
+    *action* must not raise. The last call has returned when the block is left.
+    """
+
+    def __init__(self, seconds: float, action: Callable[[], None], *, name: str) -> None:
+        self._seconds = seconds
+        self._action = action
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def _loop(self) -> None:
+        while not self._over.wait(self._seconds):
+            self._action()
+
+    def __enter__(self) -> Every:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class Count:
+    """A tally of what has moved: integers that only grow, and the rate over the last seconds."""
+
+    _WINDOW_S = 10.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.files = 0
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0) -> None:
+        with self._lock:
+            self.bytes_in += bytes_in
+            self.bytes_out += bytes_out
+            self.files += files
+
+    def rate_bytes_per_s(self) -> float:
+        """Bytes in per second over the last ten seconds; call it about once a second."""
+        now = time.monotonic()
+        self._marks.append((now, self.bytes_in))
+        while now - self._marks[0][0] > self._WINDOW_S and len(self._marks) > 2:
+            self._marks.popleft()
+        then, count = self._marks[0]
+        return (self.bytes_in - count) / max(now - then, 1e-3)

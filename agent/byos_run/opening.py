@@ -1,0 +1,114 @@
+"""What must hold before a run may claim anything: this node, this directory, our credentials.
+
+May this directory be emptied, can the command run, does another run live here, who are we to the store. Each refusal ends
+the run with nothing moved and nothing left. On the platform the credentials files are gone when this returns.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from byos_run.book import Book
+from byos_run.bucket.session import Session, secret_files
+from byos_run.bucket.wire import Wire
+from byos_run.model import Job, Place
+from byos_run.node import journal, scratch, workspace
+from byos_run.node.journal import Earlier, Journal
+from byos_run.node.pool import Stop
+from byos_run.node.scratch import Room
+from byos_run.steps import solve
+
+SOLVER_LOG = "solver.log"
+RUN_LOG = "run.log"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that a run has when it begins."""
+
+    job: Job
+    place: Place
+    stop: Stop
+    book: Book
+    run_id: str
+    launch: solve.Launch
+    session: Session
+    wire: Wire
+    """To the bucket of the output."""
+    journal: Journal
+    own_directory: Path
+    """``.byos/``"""
+    earlier: Earlier | None
+    """What an attempt that was here before left."""
+    continues: bool
+    """That attempt solved the case and could not publish all: only publishing, recording and purging are left."""
+    room: Room
+
+    def undo(self) -> None:
+        """Leave the run directory as it was: nothing was claimed, so there is nothing that another start needs."""
+        self.journal.close()
+        self.session.close()
+        if self.earlier is None:
+            workspace.remove_tree(self.own_directory)
+
+
+def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
+    """Raises UsageError, NodeUnfit, AccessRefused, StoreUnreachable."""
+    scratch.refuse_run_directory(place.run_directory, home=place.environ.get("HOME", ""))
+    launch = solve.prepare(job=job, place=place)
+    session = Session(settings=job.store, place=place)
+    undeleted = forget_secrets(place)
+    book.log.info(f"{session.identity}; output {job.output}")
+    for text in (*session.warnings, *launch.warnings, *(f"{path} could not be deleted" for path in undeleted)):
+        book.warn(text)
+    wire = session.wire(job.output.bucket, stop=stop)
+    book.clock = wire.line.clock.now
+    run_id = uuid.uuid4().hex
+    opened = journal.open_journal(place.run_directory, run_id=run_id)
+    own = place.run_directory / journal.DIRECTORY_NAME
+    book.keep_log(run_log=own / RUN_LOG, solver_log=own / SOLVER_LOG)
+    if job.deadline_s is not None:
+        stop.end_by(time.monotonic() + job.deadline_s)
+    earlier = opened.earlier()
+    continues = earlier is not None and _can_continue(earlier, opened, job)
+    room = scratch.Room(place.run_directory / "case")
+    if continues and earlier is not None and earlier.room is not None:
+        book.log.info("an earlier attempt here solved the case; publishing, recording and purging what it left")
+        room = earlier.room
+    elif earlier is not None and earlier.room is not None:
+        _clean_after(earlier.room, place)
+    return Opened(
+        job=job, place=place, stop=stop, book=book, run_id=run_id, launch=launch, session=session, wire=wire, journal=opened,
+        own_directory=own, earlier=earlier, continues=continues, room=room,
+    )  # fmt: skip
+
+
+def forget_secrets(place: Place) -> list[str]:
+    """On the platform credentials files in the run directory go at once; returns what could not be deleted."""
+    if not place.on_platform:
+        return []
+    return [left.path for left in map(workspace.remove_file_now, secret_files(place)) if left is not None]
+
+
+def _can_continue(earlier: Earlier, opened: Journal, job: Job) -> bool:
+    return (
+        earlier.solved is not None
+        and earlier.room is not None
+        and earlier.room.case.is_dir()
+        and earlier.output == str(job.output)
+        and not job.again
+        and opened.load_snapshot("case") is not None
+    )
+
+
+def _clean_after(room: Room, place: Place) -> None:
+    """What an attempt that was killed here left is computed again."""
+    for stage in scratch.stages_of(room.case):
+        workspace.remove_tree(stage)
+    if room.scratch is not None:
+        workspace.remove_marked(room.scratch, run_directory=place.run_directory)
+    elif place.run_directory in room.case.parents:
+        workspace.remove_tree(room.case, identity=room.identity)

@@ -1,0 +1,66 @@
+"""The story of one run, top to bottom; no step is done here.
+
+settle ▶ claim ▶ fetch ▶ solve ▶ publish ▶ record ▶ purge
+
+What fails before the claim ends the run at once: nothing has moved. After it, whatever ends the run, all that is there is
+published, recorded, and purged as far as the store has acknowledged it. The exit code is made in ``record.Account``.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+
+from byos_run import errors, log
+from byos_run.book import Book
+from byos_run.chapters import Run
+from byos_run.model import Place
+from byos_run.node import process
+from byos_run.node.outlet import Outlet
+from byos_run.node.pool import Stop
+from byos_run.opening import forget_secrets, open_run
+from byos_run.steps.settle import settle
+
+_LAST_WORDS_S = 5.0
+
+
+def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
+    """One run from its command line to its last line; returns the exit code. Does not raise."""
+    process.make_private()
+    outlet = Outlet(1)
+    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(1))
+    try:
+        job = settle(arguments=arguments, place=place)
+        code, whose = tell(Run(open_run(job=job, place=place, stop=stop, book=book)))
+    except errors.ByosError as error:
+        code, whose = error.code, "byos-run's"
+        book.tell_error(error)
+    except Exception as error:  # a defect: what is there stays, and is told
+        code, whose = errors.ByosError.code, "byos-run's"
+        book.log.critical(f"a defect of byos-run: {errors.line_of(error)}", traceback=traceback.format_exc())
+        book.lines.say(traceback.format_exc(limit=-3).strip().replace("\n", " / "))
+    finally:
+        forget_secrets(place)
+    book.lines.say(f"exit {code} ({whose} code): {errors.EXIT_CODES.get(code, 'the solver failed')}")
+    book.close()
+    outlet.close(within_s=_LAST_WORDS_S)
+    return code
+
+
+def tell(run: Run) -> tuple[int, str]:
+    """The steps of one run, in order. Returns the exit code and whose it is."""
+    run.claim()
+    with run.heartbeat():
+        if run.is_whole_already:
+            run.purge()
+        else:
+            try:
+                run.fetch()
+                run.solve()
+            except errors.ByosError as error:
+                run.end_early(error)
+            run.publish()
+            run.record()
+            run.purge()
+    return run.close()

@@ -1,0 +1,288 @@
+"""Output prefix → ours, and what an earlier attempt left there.
+
+1. The bucket exists; ``_byos/status.json``, ``manifest.json`` and ``purge.json`` are read.
+2. A heartbeat older than the lease, by the store's clock, is dead; so is one whose process is seen to be dead on this node.
+   A younger one is watched until it is old, or changes: then its run lives, and we leave.
+3. The same digest and a complete manifest: nothing to do. Else objects that no attempt of ours wrote are strangers.
+4. The claim: status.json written if it is absent, or if it is still the one that was read. Exactly one of several wins.
+5. The earlier manifest and certificate move to ``_byos/attempts/N/``.
+
+A key below ``_byos/`` that answers 403 counts as absent once a probe there was written and read: without s3:ListBucket AWS does
+not say 404. The claim is held by heartbeats with If-Match; one that finds another's is lost, and nothing more is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from byos_run import errors
+from byos_run.bucket import objects
+from byos_run.bucket.objects import Small
+from byos_run.bucket.wire import Wire
+from byos_run.errors import printable
+from byos_run.model import Attempt, Job, S3Url, Stop
+
+WRITER = "byos-run"
+"""Metadata name by which an object tells which run wrote it."""
+_WATCH_EVERY_S = 1.0
+_NAMED_STRANGERS = 5
+_BEAT_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    attempt: Attempt
+    earlier: Mapping[str, Any]
+    """The newest earlier manifest; empty if there is none."""
+    digest: str
+    complete: bool
+    """An equal run is whole in the bucket: nothing to do."""
+
+
+class Hold:
+    """The claim, kept by heartbeats. Safe to use from two threads."""
+
+    def __init__(self, wire: Wire, key: str, *, etag: str, attempt: Attempt) -> None:
+        self._wire = wire.until(patience_s=_BEAT_PATIENCE_S)
+        self._key = key
+        self._etag = etag
+        self._run_id = attempt.run_id
+        self._number = attempt.number
+        self._lock = threading.Lock()
+        self.lost = False
+
+    def beat(self, status: Mapping[str, Any]) -> None:
+        """Write ``status.json``; an outage is nothing to a heartbeat, another's claim sets *lost*."""
+        with self._lock:
+            if self.lost:
+                return
+            body = document({**status, "run_id": self._run_id, "attempt": self._number})
+            try:
+                self._etag = objects.put(self._wire, self._key, body, if_match=self._etag)
+            except errors.ConditionFailed:
+                self._look_again()
+            except errors.NoSuchObject:
+                self.lost = True
+            except (errors.StoreUnreachable, errors.StoreRefused, errors.AccessRefused, errors.Stopped):
+                return
+
+    def _look_again(self) -> None:
+        """Our own write may have gone through while its answer was lost."""
+        try:
+            found = objects.get(self._wire, self._key)
+        except errors.ByosError:
+            return
+        if found is None or parsed(found.body).get("run_id") != self._run_id:
+            self.lost = True
+        else:
+            self._etag = found.etag
+
+    def check(self) -> None:
+        """Raise PrefixInUse if another run has the prefix now."""
+        if self.lost:
+            raise errors.PrefixInUse(
+                "another run has claimed the output prefix meanwhile; this one writes nothing more and leaves its files",
+                hint="did this node lose the store for longer than store.lease?",
+            )
+
+
+def claim(
+    *,
+    wire: Wire,
+    job: Job,
+    run_id: str,
+    digest: str,
+    status: Mapping[str, Any],
+    is_dead: Callable[[Mapping[str, Any]], bool],
+    stop: Stop,
+    say: Callable[[str], None],
+) -> tuple[Claim, Hold]:
+    """Make the output prefix ours. *status* is the first heartbeat; *is_dead* knows of this node's processes.
+
+    Raises PrefixInUse, UsageError (strangers' objects), MissingInput (no such bucket), AccessRefused, StoreUnreachable, Stopped.
+    """
+    below = f"{job.output.key}_byos/"
+    _bucket_exists(wire, job.output)
+    read = _reader(wire, below)
+    held = _wait_for_the_dead(read, lease_s=job.store.lease_s, is_dead=is_dead, stop=stop, say=say, where=job.output)
+    manifest = read("manifest.json")
+    earlier = parsed(manifest.body) if manifest else {}
+    before = parsed(held.body) if held else {}
+    number = max(_number(before), _number(earlier)) + 1
+    attempt = Attempt(run_id=run_id, number=number, started_at=wire.line.clock.now())
+    complete = not job.again and earlier.get("status") == "complete" and earlier.get("digest") == digest
+    if not complete and not job.publish.overwrite:
+        _refuse_strangers(wire, job.output, earlier=earlier, first=not before and not earlier, say=say)
+    etag = _take(wire, f"{below}status.json", held, {**status, "run_id": run_id, "attempt": number}, where=job.output)
+    if not complete:
+        _set_aside(wire, below, manifest, number=_number(earlier))
+    return Claim(attempt, earlier, digest, complete), Hold(wire, f"{below}status.json", etag=etag, attempt=attempt)
+
+
+def digest_of(job: Job, inputs: Iterable[tuple[S3Url, str, str]]) -> str:
+    """What makes two runs equal: input keys and versions, command, solver.env and publish selection. SHA-256, hexadecimal."""
+    parts = {
+        "inputs": sorted([str(url), etag, version] for url, etag, version in inputs),
+        "command": job.command,
+        "env": sorted(job.solver.env.items()),
+        "publish": [job.publish.what, job.publish.include, job.publish.exclude],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def document(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=1, sort_keys=True, default=str).encode() + b"\n"
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object in *body*; empty for anything else: what lies in a bucket is not to be trusted."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def keys_of(manifest: Mapping[str, Any]) -> set[str]:
+    """Keys of the outputs that *manifest* lists."""
+    outputs = manifest.get("outputs")
+    items: Sequence[Any] = outputs if isinstance(outputs, list) else ()
+    return {item["key"] for item in items if isinstance(item, dict) and isinstance(item.get("key"), str)}
+
+
+def _number(values: Mapping[str, Any]) -> int:
+    number = values.get("attempt", 0)
+    return number if isinstance(number, int) and 0 <= number < 1 << 31 else 0
+
+
+def _bucket_exists(wire: Wire, output: S3Url) -> None:
+    """Asked before the first write: some stores make a bucket of a mistyped name."""
+    try:
+        wire.request("HEAD", "")
+    except errors.NoSuchObject:
+        raise errors.MissingInput(f"{output}: bucket {output.bucket!r} does not exist") from None
+    except errors.AccessRefused as error:
+        if error.error_code not in ("", "AccessDenied"):
+            raise
+    except errors.StoreRefused:
+        return  # the real requests say more
+
+
+def _reader(wire: Wire, below: str) -> Callable[[str], Small | None]:
+    proved: list[str] = []
+
+    def read(name: str) -> Small | None:
+        try:
+            return objects.get(wire, below + name)
+        except errors.AccessRefused as error:
+            if error.error_code != "AccessDenied":
+                raise
+            if not proved:
+                _prove(wire, below)
+                proved.append(name)
+            return None
+
+    return read
+
+
+def _prove(wire: Wire, below: str) -> None:
+    """Write, read and delete a probe. Raises AccessRefused for what is not allowed."""
+    key, body = f"{below}probe-{uuid.uuid4().hex}", b"byos-run was here\n"
+    objects.put(wire, key, body, content_type="text/plain")
+    found = objects.get(wire, key)
+    objects.delete(wire, key)
+    if found is None or found.body != body:
+        raise errors.StoreRefused(f"s3://{wire.line.bucket}/{key} was written and cannot be read back", status=200)
+
+
+def _wait_for_the_dead(
+    read: Callable[[str], Small | None],
+    *,
+    lease_s: float,
+    is_dead: Callable[[Mapping[str, Any]], bool],
+    stop: Stop,
+    say: Callable[[str], None],
+    where: S3Url,
+) -> Small | None:
+    """The status of an attempt that is over or dead; None if there never was one."""
+    first = held = read("status.json")
+    since = time.monotonic()
+    while held is not None and first is not None:
+        status = parsed(held.body)
+        if status.get("phase") == "over" or is_dead(status):
+            return held
+        if held.etag != first.etag:
+            raise errors.PrefixInUse(
+                f"{where} is in use by another live run (on {printable(str(status.get('host', 'another node')))})",
+                hint="give this run another output prefix, or wait for that one to end",
+            )
+        age_s = first.age_s + time.monotonic() - since
+        if age_s > lease_s:
+            return held
+        if held is first:
+            say(f"an attempt that may still live holds {where}; watching its heartbeat for {lease_s - age_s:.0f} s")
+        if stop.wait(min(_WATCH_EVERY_S, lease_s / 4)):
+            stop.check()
+        held = read("status.json")
+    return held
+
+
+def _refuse_strangers(
+    wire: Wire, output: S3Url, *, earlier: Mapping[str, Any], first: bool, say: Callable[[str], None]
+) -> None:
+    ours = keys_of(earlier)
+    strangers: list[str] = []
+    try:
+        for item in objects.listed(wire, output.key):
+            inside = item.key[len(output.key) :]
+            if not inside or inside.startswith("_byos/") or item.key in ours:
+                continue
+            if first or not _written_by_us(wire, item.key):
+                strangers.append(item.key)
+            if len(strangers) > _NAMED_STRANGERS:
+                break
+    except errors.AccessRefused:
+        say(f"{output} cannot be listed with these credentials: objects of others there would not be noticed")
+        return
+    if strangers:
+        named = ", ".join(repr(printable(key)) for key in strangers[:_NAMED_STRANGERS])
+        more = ", …" if len(strangers) > _NAMED_STRANGERS else ""
+        raise errors.UsageError(
+            [f"output {output} holds objects that no run of byos-run wrote: {named}{more}"],
+            hint="choose an empty prefix, or allow it with publish.overwrite = true",
+        )
+
+
+def _written_by_us(wire: Wire, key: str) -> bool:
+    """An attempt that was killed left no manifest, but each of its objects names it."""
+    try:
+        return f"x-amz-meta-{WRITER}" in wire.request("HEAD", key).headers
+    except errors.NoSuchObject:
+        return True
+
+
+def _take(wire: Wire, key: str, held: Small | None, status: Mapping[str, Any], *, where: S3Url) -> str:
+    """Write the first heartbeat, if nobody was quicker. Returns its ETag."""
+    try:
+        return objects.put(wire, key, document(status), if_match=held.etag if held else "", if_none_match=held is None)
+    except (errors.ConditionFailed, errors.NoSuchObject):
+        found = objects.get(wire, key)
+        if found and parsed(found.body).get("run_id") == status["run_id"]:  # our own, its answer was lost
+            return found.etag
+        raise errors.PrefixInUse(f"{where} was claimed by another run at the same moment") from None
+
+
+def _set_aside(wire: Wire, below: str, manifest: Small | None, *, number: int) -> None:
+    """Manifest and certificate of the earlier attempt move, manifest first: it is what a reader looks for."""
+    for name in ("manifest.json", "purge.json"):
+        found = manifest if name == "manifest.json" else objects.get(wire, below + name) if manifest else None
+        if found:
+            objects.put(wire, f"{below}attempts/{number}/{name}", found.body)
+            objects.delete(wire, below + name)

@@ -1,0 +1,181 @@
+"""Settled outputs → acknowledged objects.
+
+Files go out several at once, small ones as single PUTs, large ones in parts, in order of worth. A file that changes while it is
+read is looked at and sent again; one that keeps changing, cannot be read, or is refused is Unpublished, with the reason. When the
+store refuses the credentials or is gone past patience, the rest is not tried but listed. Before the manifest, one sweep compares
+every size and ETag with what the bucket lists (or HEAD says, where listing is not allowed); what differs is sent again.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from byos_run import errors
+from byos_run.bucket import objects
+from byos_run.bucket.upload import FileChanged, LocalFile, NotAcknowledged, Uploader
+from byos_run.bucket.wire import Wire
+from byos_run.errors import line_of, printable
+from byos_run.model import Identity, Output, Published, S3Url, Tally, Unpublished
+from byos_run.node.pool import Pool
+
+FILES_AT_ONCE = 8
+PARTS_AT_ONCE = 4
+_LOOKS = 5
+"""How often a file is looked at again that changed while it was being read."""
+_SWEEPS = 3
+"""Looks at the bucket: two may send again, the last one tells."""
+_TYPES = mimetypes.MimeTypes()
+"""The standard library's own table: what a node has in /etc does not change a run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the outputs."""
+
+    published: tuple[Published, ...]
+    unpublished: tuple[Unpublished, ...]
+    ended_by: errors.ByosError | None
+    """What made the rest pointless: credentials refused, store gone, stopped."""
+
+    def after(self, before: Iterable[Published]) -> Outcome:
+        """The same with what was acknowledged *before*."""
+        return Outcome((*before, *self.published), self.unpublished, self.ended_by)
+
+
+class Publisher:
+    """Sends outputs below one prefix. As a context manager: leaves no thread and no half upload."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        prefix: S3Url,
+        opened: Callable[[Output], tuple[int, Identity]],
+        writer: tuple[str, str],
+        tally: Tally,
+        acknowledged: Callable[[Published], None] = lambda _: None,
+        part_bytes: int = 0,
+        connections: int = 0,
+    ) -> None:
+        """*opened* opens an output safely and says what it is; *writer* is the metadata that marks objects as ours;
+        *acknowledged* hears of each at once, from any thread."""
+        self._wire = wire
+        self._prefix = prefix
+        self._opened = opened
+        self._writer = writer
+        self._tally = tally
+        self._acknowledged = acknowledged
+        self._files = Pool(name="publish", width=connections or FILES_AT_ONCE)
+        self._parts = Pool(name="part", width=min(connections or PARTS_AT_ONCE, PARTS_AT_ONCE))
+        self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally)
+        self._ended_by: errors.ByosError | None = None
+
+    def __enter__(self) -> Publisher:
+        self._files.__enter__()
+        self._parts.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._files.__exit__(*failure)
+        self._parts.__exit__(*failure)
+
+    def publish(self, outputs: Iterable[Output]) -> Outcome:
+        """Send *outputs* in their order. Does not raise: what failed is in the outcome."""
+        published: list[Published] = []
+        unpublished: list[Unpublished] = []
+        for done in self._files.each(self._send, outputs):
+            if isinstance(done, Published):
+                published.append(done)
+            else:
+                unpublished.append(done)
+        return Outcome(tuple(published), tuple(unpublished), self._ended_by)
+
+    def _send(self, output: Output) -> Published | Unpublished:
+        if self._ended_by is not None:
+            return Unpublished(output.path, line_of(self._ended_by))
+        try:
+            return self._send_settled(output)
+        except (errors.AccessRefused, errors.StoreUnreachable, errors.Stopped) as error:
+            self._ended_by = error
+            return Unpublished(output.path, line_of(error))
+        except (errors.ByosError, NotAcknowledged, FileChanged) as error:
+            return Unpublished(output.path, line_of(error))
+        except OSError as error:
+            return Unpublished(output.path, f"cannot be read: {error.strerror or error}")
+
+    def _send_settled(self, output: Output) -> Published:
+        key = self._prefix.key + output.key_path
+        for looks_left in reversed(range(_LOOKS)):
+            started = time.monotonic()
+            descriptor, identity = self._opened(output)
+            try:
+                done = self._uploader.send(
+                    LocalFile(descriptor, identity), key, headers=self._headers(output, identity)
+                )
+                self._tally.add(files=1)
+                published = Published(
+                    output=output, key=key, size_bytes=done.size_bytes, crc32=done.crc32, etag=done.etag,
+                    identity=identity, seconds=time.monotonic() - started,
+                )  # fmt: skip
+                self._acknowledged(published)
+                return published
+            except FileChanged:
+                if not looks_left:
+                    raise
+            finally:
+                os.close(descriptor)
+        raise AssertionError("the last look returns or raises")
+
+    def _headers(self, output: Output, identity: Identity) -> dict[str, str]:
+        name, value = self._writer
+        kind, encoding = _TYPES.guess_type(printable(output.path))
+        return {
+            # rclone's name and form for it, so that other tools restore the time as well
+            "x-amz-meta-mtime": f"{identity.mtime_ns // 10**9}.{identity.mtime_ns % 10**9:09d}",
+            f"x-amz-meta-{name}": value,
+            "content-type": kind if kind and not encoding else "application/octet-stream",
+        }
+
+    def sweep(self, outcome: Outcome) -> Outcome:
+        """Compare every published object with the bucket; send again what differs. Does not raise."""
+        for sends_left in reversed(range(_SWEEPS)):
+            if outcome.ended_by is not None:
+                break
+            try:
+                wrong = self._differing(outcome.published)
+            except errors.ByosError as error:
+                return Outcome(outcome.published, outcome.unpublished, error)
+            if not wrong:
+                break
+            again = self._again(wrong) if sends_left else _forgotten(wrong)
+            right = tuple(item for item in outcome.published if item.key not in wrong)
+            outcome = Outcome(right + again.published, outcome.unpublished + again.unpublished, again.ended_by)
+        return outcome
+
+    def _again(self, wrong: Mapping[str, Published]) -> Outcome:
+        return self.publish([item.output for item in wrong.values()])
+
+    def _differing(self, published: Sequence[Published]) -> dict[str, Published]:
+        """Objects, by key, that are not in the bucket as they were acknowledged."""
+        try:
+            found = {item.key: (item.size_bytes, item.etag) for item in objects.listed(self._wire, self._prefix.key)}
+        except errors.AccessRefused:
+            found = {}
+        doubtful = [item for item in published if found.get(item.key) != (item.size_bytes, item.etag)]
+        # A listing may lack a key (a backslash, "//"): HEAD has the last word.
+        heads = self._files.each(lambda item: (item, objects.head(self._wire, item.key)), doubtful)
+        return {
+            item.key: item
+            for item, facts in heads
+            if facts is None or (facts.size_bytes, facts.etag) != (item.size_bytes, item.etag)
+        }
+
+
+def _forgotten(wrong: Mapping[str, Published]) -> Outcome:
+    reason = "the store acknowledged it and does not have it"
+    return Outcome((), tuple(Unpublished(item.output.path, reason) for item in wrong.values()), None)

@@ -1,0 +1,164 @@
+"""What happened → the manifest, and the exit code.
+
+The manifest is written once, when everything that can be published is; its status says whether the outputs are whole.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from byos_run import __version__, errors
+from byos_run.errors import line_of
+from byos_run.model import Attempt, Fetched, Job, Phase, Published, Skipped, Solved, Unpublished
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that is known of a run when it is written down."""
+
+    job: Job
+    attempt: Attempt
+    digest: str
+    fetched: Sequence[Fetched]
+    solved: Solved | None
+    published: Sequence[Published]
+    unpublished: Sequence[Unpublished]
+    skipped: Sequence[Skipped]
+    directory_links: Mapping[str, str]
+    """Path of a link → the directory of the case that it leads to."""
+    phases: Sequence[Phase]
+    warnings: Sequence[str]
+    ended_by: errors.ByosError | None
+    """What ended the run before its time; None if it came to its end."""
+    ended_at: float
+
+    @property
+    def status(self) -> str:
+        """complete | solver-failed | partial | interrupted."""
+        if isinstance(self.ended_by, errors.Stopped) or (self.solved and self.solved.stopped_by):
+            return "interrupted"
+        if self.ended_by or self.unpublished or self.solved is None:
+            return "partial"
+        return "complete" if self.solved.succeeded else "solver-failed"
+
+    @property
+    def exit_code(self) -> int:
+        """The order in which codes win: the solver's own failure, stopped, what ended the run, unpublished."""
+        if self.solved and self.solved.code:
+            return self.solved.code
+        if self.status == "interrupted":
+            return errors.Stopped.code
+        if self.ended_by:
+            return self.ended_by.code
+        return errors.Unpublished.code if self.unpublished else 0
+
+    @property
+    def whose_code(self) -> str:
+        if self.solved and self.solved.code:
+            return "the solver's"
+        return "byos-run's"
+
+
+def manifest(account: Account) -> dict[str, Any]:
+    """``manifest.json``. Never holds solver.env's values, keys or tokens."""
+    return {
+        "schema": SCHEMA,
+        "run_id": account.attempt.run_id,
+        "attempt": account.attempt.number,
+        "status": account.status,
+        "exit_code": account.exit_code,
+        "exit_code_is": account.whose_code,
+        "error": line_of(account.ended_by) if account.ended_by else None,
+        "digest": account.digest,
+        "started_at": account.attempt.started_at,
+        "ended_at": account.ended_at,
+        "inputs": [_input(item) for item in account.fetched],
+        "output": str(account.job.output),
+        "command": list(account.job.command),
+        "solver": _solver(account.solved),
+        "outputs": [_output(item, attempt=account.attempt.number) for item in account.published],
+        "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],
+        "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
+        "directory_links": dict(account.directory_links),
+        "warnings": list(account.warnings),
+        "phases": [phase(item) for item in account.phases],
+        "host": host(),
+        "versions": versions(),
+    }
+
+
+def phase(item: Phase) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "started_at": round(item.started_at, 3),
+        "seconds": round(item.seconds, 3),
+        "bytes": item.size_bytes,
+        "files": item.files,
+    }
+
+
+def _input(item: Fetched) -> dict[str, Any]:
+    return {
+        "url": str(item.url),
+        "etag": item.etag,
+        "version_id": item.version_id or None,
+        "members": item.members,
+        "bytes": item.bytes_in,
+        "unpacked_bytes": item.bytes_out,
+        "seconds": round(item.seconds, 3),
+    }
+
+
+def _output(item: Published, *, attempt: int) -> dict[str, Any]:
+    document = {
+        "path": item.output.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "key": item.key,
+        "bytes": item.size_bytes,
+        "crc32": item.crc32,
+        "etag": item.etag,
+        "mtime": item.identity.mtime_ns / 1e9,
+        "seconds": round(item.seconds, 4),
+        "attempt": attempt,
+    }
+    if item.output.escaped:
+        document["name_escaped"] = True
+    if item.output.link_to:
+        document["link_to"] = item.output.link_to
+    return document
+
+
+def _solver(solved: Solved | None) -> dict[str, Any] | None:
+    if solved is None:
+        return None
+    return {
+        "exit_code": solved.exit_code,
+        "signal": solved.signal,
+        "stopped_by": solved.stopped_by or None,
+        "cause": solved.cause or None,
+        "succeeded": solved.succeeded,
+        "started_at": solved.started_at,
+        "seconds": round(solved.seconds, 3),
+        "peak_memory_bytes": solved.peak_memory_bytes,
+        "cores": solved.cores,
+    }
+
+
+def host() -> dict[str, Any]:
+    return {"name": socket.gethostname(), "system": platform.system(), "machine": platform.machine()}
+
+
+def versions() -> dict[str, str]:
+    """byos-run, Python, and those of the parts that are loaded anyway: importing one only to ask it would cost a start."""
+    loaded: dict[str, str] = {
+        name: str(vars(sys.modules[name])["__version__"])
+        for name in ("botocore", "psutil", "zstandard", "isal")
+        if "__version__" in vars(sys.modules.get(name, errors))
+    }
+    return {"byos-run": __version__, "python": platform.python_version(), **loaded}

@@ -1,0 +1,322 @@
+"""What is asked: argv, environment and byos.toml → Job, or every problem at once.
+
+1. Read the three sources; each gives raw values and what it could not make sense of.
+2. Lowest first (job file, variables, flags), parse every value that is given and lay it over the one below. "" and 0
+   mean "not given"; a switch is the exception, 0 is its "false". Tables are laid over each other name by name.
+3. Refuse what asks for a capability that is not in this version, and what contradicts itself.
+4. Any problem: UsageError with all of them. None: the Job.
+
+Nothing is moved, made or deleted, and the store is not asked. Not promised: that an input exists or the command is found.
+Values of ``solver.env`` and whatever stands before an "@" are in no problem.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from byos_run.bucket import url as s3url
+from byos_run.errors import UsageError, printable
+from byos_run.model import (
+    FetchSettings,
+    Job,
+    Place,
+    PublishSettings,
+    PurgeSettings,
+    S3Url,
+    SolverSettings,
+    StoreSettings,
+    Success,
+)
+from byos_run.steps.keys import KEYS, help_of_keys
+from byos_run.steps.kinds import Kind
+from byos_run.steps.sources import (
+    JOB_FILE,
+    Raw,
+    Source,
+    left_over,
+    of_flags,
+    of_job_file,
+    of_variables,
+    shown,
+)
+
+__all__ = ["help_of_keys", "settle", "settle_fetch"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A parsed value, and where it came from."""
+
+    value: Any
+    where: str
+
+
+Asked = dict[str, Given]
+"""Name of a key → the value that holds."""
+
+
+def settle(*, arguments: Sequence[str], place: Place) -> Job:
+    """*arguments* are the words after the sub-command. Raises UsageError with every problem that was found."""
+    sources = (of_job_file(place.run_directory / JOB_FILE), of_variables(place.environ), of_flags(arguments))
+    asked, mentioned, problems = _laid_over(sources)
+    if sources[0].whole:
+        problems += _missing(mentioned)
+    for check in (_check_urls, _check_times, _check_store):
+        problems += check(asked)
+    problems += _check_directories(asked, place)
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+    return _job({name: given.value for name, given in asked.items()})
+
+
+def settle_fetch(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[FetchSettings, StoreSettings]:
+    """The same for a stage-in alone: flags and variables of [fetch] and [store]. Raises UsageError."""
+    asked, _, problems = _laid_over((of_variables(environ), of_flags(arguments)))
+    problems += _check_store(asked)
+    flags = {given.where for name, given in asked.items() if not name.startswith(("fetch.max", "store."))}
+    problems += [f"{flag}: fetch does not use it" for flag in sorted(flags) if flag.startswith("-")]
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
+    parts = _parts({name: given.value for name, given in asked.items()})
+    return FetchSettings(**parts.get("fetch", {})), StoreSettings(**parts.get("store", {}))
+
+
+def _laid_over(sources: Sequence[Source]) -> tuple[Asked, set[str], list[str]]:
+    """The values of *sources*, lowest first, laid over each other; the names that were mentioned; the problems."""
+    problems = [problem for source in reversed(sources) for problem in source.problems]
+    asked: Asked = {}
+    mentioned: set[str] = set()
+    for raw in (raw for source in sources for raw in source.raws):
+        value, reasons = _read(raw)
+        problems += reasons
+        if value is not None or reasons:
+            mentioned.add(raw.key.name)
+            _lay_over(asked, raw, None if reasons else value)
+    return asked, mentioned, problems + _not_in_this_version(asked)
+
+
+# ---------------------------------------------------------------- one value
+
+
+AUTO_NONE = object()
+"""Stands for a value that was given and parsed to None: "auto", where the model's word for it is None."""
+
+
+def _read(raw: Raw) -> tuple[Any, list[str]]:
+    """The parsed value, None if it was not given; and what is wrong with it."""
+    kind = raw.key.kind
+    value = _stripped(raw.value, kind)
+    if not _is_given(value, kind):
+        return None, []
+    unrendered = left_over("\n".join(_texts(value)))
+    if unrendered:
+        return None, [f"{raw.where}: {unrendered}"]
+    if raw.is_toml and not _fits(value, kind):
+        allowed = kind.allowed if kind.shape != "list" or kind.lone_item else f"a list, each item {kind.allowed}"
+        return None, [_wrong(raw, value, f"allowed: {allowed}")]
+    if kind.shape != "list":
+        return _parsed(raw, value)
+    items, problems = [], []
+    for item in value if isinstance(value, list) else [value]:
+        parsed, reasons = _parsed(raw, item)
+        items.append(parsed)
+        problems += reasons
+    return tuple(items), problems
+
+
+def _stripped(value: Any, kind: Kind) -> Any:
+    if isinstance(value, str):
+        return value.strip(kind.strip)
+    if isinstance(value, list) and kind.shape != "command":
+        items = [item.strip(kind.strip) if isinstance(item, str) else item for item in value]
+        return [item for item in items if item != ""]
+    return value
+
+
+def _is_given(value: Any, kind: Kind) -> bool:
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, str):
+        return value != "" and (kind.shape == "switch" or value not in {"0", "0.0"})
+    if isinstance(value, list) and kind.shape == "command":
+        return any(word != "" for word in value)
+    if isinstance(value, (list, dict)) and kind.shape not in {"list", "table"}:
+        return True
+    return bool(value)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    """The TOML type is one that the kind allows. A boolean is no number here, though Python thinks so."""
+    if kind.shape != "list":
+        return type(value) in kind.types
+    if type(value) is not list:
+        return kind.lone_item and type(value) in kind.types
+    return all(type(item) in kind.types for item in value)
+
+
+def _parsed(raw: Raw, value: Any) -> tuple[Any, list[str]]:
+    try:
+        parsed = raw.key.kind.parse(value)
+    except ValueError as error:
+        return None, [_wrong(raw, value, str(error) or f"allowed: {raw.key.kind.allowed}")]
+    return AUTO_NONE if parsed is None else parsed, []
+
+
+def _wrong(raw: Raw, value: Any, reason: str) -> str:
+    found = "" if raw.key.kind.shape == "table" else f"found {shown(value)}, "
+    return f"{raw.where}: {found}{printable(reason)}"
+
+
+def _lay_over(asked: Asked, raw: Raw, value: Any) -> None:
+    name = raw.key.name
+    below = asked.pop(name, None)
+    if value is None:
+        return
+    if value is AUTO_NONE:
+        value = None
+    if isinstance(value, dict) and below:
+        value = {**below.value, **value}
+    # $BYOS_SCRATCH is also the place that "outside" looks at first; it must not turn "outside" into that place itself.
+    is_place = raw.where == raw.key.variable and str(value).startswith("/")
+    if name == "scratch" and below and below.value == "outside" and is_place:
+        asked[name] = below
+    else:
+        asked[name] = Given(value, raw.where)
+
+
+# ---------------------------------------------------------------- all values together
+
+
+def _not_in_this_version(asked: Asked) -> list[str]:
+    later = {key.name: key.later for key in KEYS if key.later is not None}
+    return [
+        f"{given.where}: not in this version"
+        for name, given in asked.items()
+        if name in later and given.value not in later[name]
+    ]
+
+
+def _missing(mentioned: set[str]) -> list[str]:
+    return [
+        f"{name} is not given: set {name} in {JOB_FILE}, --{name} or BYOS_{name.upper()}"
+        + (', or write the command after "--"' if name == "command" else "")
+        for name in ("input", "output", "command")
+        if name not in mentioned
+    ]
+
+
+def _check_urls(asked: Asked) -> list[str]:
+    problems = []
+    inputs: tuple[S3Url, ...] = asked["input"].value if "input" in asked else ()
+    for index, one in enumerate(inputs):
+        for other in inputs[:index]:
+            if one == other:
+                problems.append(f'{asked["input"].where}: "{one}" is given twice')
+            elif _is_below(one, other) or _is_below(other, one):
+                problems.append(f'{asked["input"].where}: of "{other}" and "{one}" one holds the other')
+    if "output" not in asked:
+        return problems
+    output, where = asked["output"].value, asked["output"].where
+    if "_byos" in output.key.split("/"):
+        problems.append(f'{where}: "{output}" holds "_byos", which is for our own objects')
+    for one in inputs:
+        if s3url.holds(output, one):
+            problems.append(f'{where}: "{output}" equals or contains the input "{one}"')
+        elif _is_below(output, one):
+            problems.append(f'{where}: "{output}" lies below the input "{one}"')
+    return [printable(problem) for problem in problems]
+
+
+def _is_below(url: S3Url, prefix: S3Url) -> bool:
+    return prefix.is_prefix and s3url.holds(prefix, url)
+
+
+def _check_times(asked: Asked) -> list[str]:
+    grace, limit = asked.get("solver.grace"), asked.get("solver.time_limit")
+    if grace and limit and grace.value is not None and grace.value >= limit.value:
+        return [f"{grace.where}: it is not shorter than solver.time_limit ({grace.value:g} s, {limit.value:g} s)"]
+    return []
+
+
+def _check_store(asked: Asked) -> list[str]:
+    problems = []
+    sse = asked.get("store.sse")
+    if "store.kms_key_id" in asked and (sse is None or sse.value != "aws:kms"):
+        problems.append(f'{asked["store.kms_key_id"].where}: it needs store.sse = "aws:kms"')
+    of_role = [asked[name] for name in ("store.external_id", "store.session_name") if name in asked]
+    if "store.role_arn" not in asked:
+        problems += [f"{given.where}: it needs store.role_arn" for given in of_role]
+    return problems
+
+
+# ---------------------------------------------------------------- directories
+
+
+def _check_directories(asked: Asked, place: Place) -> list[str]:
+    """Purge empties them, so none may be, or hold, what is not ours."""
+    home = place.environ.get("HOME", "")
+    run = os.path.realpath(place.run_directory)
+    problems = []
+    if run == "/" or (os.path.isabs(home) and _holds(run, os.path.realpath(home))):
+        problems.append(f'the run directory "{printable(run)}" is or holds {"/" if run == "/" else "$HOME"}')
+    scratch = asked.get("scratch")
+    if scratch and scratch.value != "outside":
+        reason = _why_not_scratch(scratch.value, run=run, home=home)
+        if reason:
+            problems.append(f"{scratch.where}: found {shown(scratch.value)}, {reason}")
+    return problems
+
+
+def _why_not_scratch(scratch: str, *, run: str, home: str) -> str:
+    parts = os.path.normpath(scratch).split("/")
+    if scratch.startswith("~") or "$" in scratch:
+        return 'neither "~" nor variables are expanded'
+    if not os.path.isabs(scratch) and parts[0] in {".", ".."}:
+        return "it does not lie below the run directory"
+    if parts[0] == ".byos":
+        return "that directory is our own"
+    whole = os.path.realpath(os.path.join(run, scratch))
+    if _holds(whole, run):
+        return "it is or holds the run directory"
+    if os.path.isabs(home) and _holds(whole, os.path.realpath(home)):
+        return "it is or holds $HOME"
+    return ""
+
+
+def _holds(directory: str, path: str) -> bool:
+    return os.path.commonpath([directory, path]) == directory
+
+
+# ---------------------------------------------------------------- the job
+
+
+def _job(values: Mapping[str, Any]) -> Job:
+    parts = _parts(values)
+    return Job(
+        **parts.get("", {}),
+        fetch=FetchSettings(**parts.get("fetch", {})),
+        solver=SolverSettings(**parts.get("solver", {}), success=Success(**parts.get("solver.success", {}))),
+        publish=PublishSettings(**parts.get("publish", {})),
+        purge=PurgeSettings(**parts.get("purge", {})),
+        store=StoreSettings(**parts.get("store", {})),
+    )
+
+
+def _parts(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Section → field → value. Only what was asked is handed over: the defaults are the model's."""
+    parts: dict[str, dict[str, Any]] = {}
+    for key in KEYS:
+        if key.later is None and key.name in values:
+            parts.setdefault(key.section, {})[key.field or key.leaf] = values[key.name]
+    return parts

@@ -1,0 +1,159 @@
+"""From "the file is whole" to the program's ``main()``: imports from memory, natives and data in a private directory.
+
+    PYTHON* set aside -> modules of this Python version findable -> what a killed start left is removed
+    -> natives, botocore's data and our own sources unpacked -> main() -> the directory removed
+
+Modules are held in memory, compressed, and inflated one by one as they are imported: hundreds of small files need not
+be written, looked up and removed, and the shipped file may be deleted while the program runs. Not promised: that
+``__file__`` of a library's module exists (that of data, natives and of the program's own modules does).
+"""
+
+import _frozen_importlib_external as external  # what importlib.util re-exports, without the cost of importing it
+import _imp
+import marshal
+import os
+import signal
+import sys
+import warnings
+import zlib
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+STOPPED = 75
+DEFECT = 70
+UNFIT = 71
+
+
+class Carried:
+    """Finder and loader of the modules in one part (``index``: name -> offset, size, path) and of natives on disk."""
+
+    def __init__(self, *, part, bytecode):
+        self.index, self.body = opened(part)
+        self.words = zlib.decompress(self.body[: self.index.pop("")[1]])
+        self.bytecode = bytecode
+        self.root = "byos-run"
+        self.natives = {}
+
+    def find_spec(self, name, _path=None, _target=None):
+        if name in self.index:
+            where = os.path.join(self.root, self.index[name][2])
+            inside = [os.path.dirname(where)] if where.endswith("__init__.py") else None
+            return external.spec_from_file_location(name, where, loader=self, submodule_search_locations=inside)
+        if name in self.natives:
+            where = os.path.join(self.root, self.natives[name])
+            return external.spec_from_file_location(name, where, loader=external.ExtensionFileLoader(name, where))
+        return None
+
+    def create_module(self, _spec):
+        return None
+
+    def exec_module(self, module):
+        exec(self.get_code(module.__spec__.name), module.__dict__)
+
+    def get_code(self, name):
+        offset, size, path = self.index[name]
+        content = zlib.decompressobj(-15, zdict=self.words).decompress(self.body[offset : offset + size])
+        if self.bytecode:
+            code = marshal.loads(content)
+            _imp._fix_co_filename(code, os.path.join(self.root, path))
+            return code
+        return compile(content, os.path.join(self.root, path), "exec", dont_inherit=True)
+
+    def is_package(self, name):
+        return self.index[name][2].endswith("__init__.py")
+
+    def get_filename(self, name):
+        return os.path.join(self.root, self.index[name][2])
+
+    def get_source(self, name):
+        try:
+            with open(self.get_filename(name), encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    def get_data(self, path):
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def opened(part):
+    """A part's index and the bytes that its offsets count in."""
+    start = 4 + int.from_bytes(part[:4], "little")
+    return marshal.loads(zlib.decompress(part[4:start])), memoryview(bytes(part[start:]))
+
+
+def set_aside():
+    """Moves ``PYTHON*`` to where the program finds it for the solver; this interpreter was started to ignore them."""
+    for name in [name for name in os.environ if name.startswith("BYOS_ASIDE_PYTHON")]:
+        del os.environ[name]
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        os.environ["BYOS_ASIDE_" + name] = os.environ.pop(name)
+
+
+def end(_number, _frame):
+    raise SystemExit(STOPPED)
+
+
+def answer(handler):
+    """Sets the answer to each signal that ends us; one that was ignored when we started stays ignored (nohup)."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def carried(*, path, table):
+    """The importer for this interpreter, put before all others; only the standard library remains beside it."""
+    python = "cp%d%d" % sys.version_info[:2]
+    bytecode = "code/" + python in table
+    if bytecode and bytes(table["magic/" + python]) != external.MAGIC_NUMBER:
+        sys.stderr.write("byos-run: %s is not a released Python; name another (BYOS_PYTHON=)\n" % sys.executable)
+        raise SystemExit(UNFIT)
+    modules = Carried(part=table[("code/" if bytecode else "source/") + python], bytecode=bytecode)
+    sys.path[:] = [each for each in sys.path if os.path.abspath(each) != path]
+    sys.path_importer_cache.pop(path, None)
+    sys.meta_path.insert(0, modules)
+    return modules
+
+
+def files(table):
+    """What goes to disk: our own sources, data, natives, what natives are differences from, and the list of all that is carried."""
+    python, machine = "cp%d%d" % sys.version_info[:2], os.uname().machine
+    names = ("own", "data/" + python, "native/%s-%s" % (python, machine))
+    parts = [opened(table[name]) for name in names]
+    return {"parts": parts, "base": opened(table["base/" + machine]), "index": bytes(table["index.json"])}
+
+
+def start(*, path, table):
+    """Runs the program and returns its exit code. ``table``: name of a part -> its bytes in the mapped file."""
+    sys.dont_write_bytecode = True
+    # The SDK for 3.9 is carried for as long as nodes have 3.9; that its maker has moved on is no news to a run.
+    warnings.filterwarnings("ignore", message="Boto3 will no longer support Python")
+    set_aside()
+    modules = carried(path=path, table=table)
+    import byos_private
+
+    answer(end)
+    private = byos_private.Private()
+    try:
+        private.unpack(modules=modules, **files(table))
+        table.clear()
+        os.environ["BYOS_UNPACKED"] = private.path
+        os.environ["BYOS_FILE"] = path
+        from byos_run.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        return STOPPED
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return DEFECT
+    finally:
+        if private.is_ours():
+            answer(signal.SIG_IGN)
+            private.remove()
+            answer_default()
+
+
+def answer_default():
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)

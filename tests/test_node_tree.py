@@ -1,0 +1,124 @@
+"""Walking a tree by descriptors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from byos_run.node.tree import DIRECTORY, Descent, scan
+from byos_run.node.workspace import empty_directory
+
+
+@pytest.fixture
+def deep_path(tmp_path: Path) -> Iterator[Path]:
+    """A directory for trees that are too deep for others to clean up."""
+    yield tmp_path
+    empty_directory(tmp_path)
+
+
+def make_deep(root: Path, *, levels: int, name: str) -> None:
+    """A chain of directories, deeper than any path can name, with one file at the bottom."""
+    at = os.open(root, DIRECTORY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=at)
+        above, at = at, os.open(name, DIRECTORY, dir_fd=at)
+        os.close(above)
+    os.close(os.open("bottom", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    os.close(at)
+
+
+def go_up(descent: Descent, *, levels: int) -> None:
+    for _ in range(levels):
+        descent.up()
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def paths(root: Path, **options: object) -> list[str]:
+    return sorted(path for path, _ in scan(root, problems=[], **options))  # type: ignore[arg-type]  # skip alone
+
+
+def test_all_that_is_no_directory(tmp_path: Path) -> None:
+    """Files, links and FIFOs of every directory are seen, and no link is entered."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").write_text("x")
+    (tmp_path / "a/link").symlink_to("b")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").mkdir()
+
+    assert paths(tmp_path) == ["a/b/file", "a/link", "pipe"]
+
+
+def test_skip(tmp_path: Path) -> None:
+    """A skipped path is passed over with all below; one of the same base name elsewhere is not."""
+    for path in ("case/x", "a/case/x", "config", "y"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+
+    assert paths(tmp_path, skip={"case", "config"}) == ["a/case/x", "y"]
+
+
+@pytest.mark.parametrize("name", ["d", "n" * 255], ids=["short", "255 bytes"])
+def test_two_thousand_levels(deep_path: Path, name: str) -> None:
+    """Depth costs neither descriptors nor recursion, and nothing is left open."""
+    make_deep(deep_path, levels=2000, name=name)
+    (deep_path / "side").mkdir()
+    (deep_path / "side/x").write_text("x")
+    before = open_descriptors()
+
+    found = paths(deep_path)
+
+    assert found == sorted(["/".join([name] * 2000 + ["bottom"]), "side/x"])
+    assert open_descriptors() == before
+
+
+def test_abandoned_walk_leaves_nothing_open(tmp_path: Path) -> None:
+    """A caller may stop in the middle."""
+    make_deep(tmp_path, levels=5, name="d")
+    (tmp_path / "d/x").write_text("x")
+    before = open_descriptors()
+
+    walk = scan(tmp_path, problems=[])
+    next(walk)
+    walk.close()  # type: ignore[attr-defined]  # a generator is promised to nobody but here
+
+    assert open_descriptors() == before
+
+
+def test_directory_that_moved_is_noticed(deep_path: Path) -> None:
+    """Going up never leads to another directory than the one we came from."""
+    make_deep(deep_path, levels=150, name="d")
+    root = os.open(deep_path, DIRECTORY)
+    try:
+        with Descent(root) as descent:
+            for _ in range(150):
+                descent.down("d")
+            (deep_path / "elsewhere").mkdir()
+            os.rename(deep_path / "/".join(["d"] * 149), deep_path / "elsewhere/d")
+
+            with pytest.raises(OSError, match="moved"):
+                go_up(descent, levels=150)
+    finally:
+        os.close(root)
+
+
+def test_a_link_is_not_entered(tmp_path: Path) -> None:
+    """A directory swapped for a link is an error, not another tree."""
+    (tmp_path / "link").symlink_to("/")
+    root = os.open(tmp_path, DIRECTORY)
+    try:
+        with Descent(root) as descent, pytest.raises(OSError, match=r"directory|links"):
+            descent.down("link")
+    finally:
+        os.close(root)
+
+
+def test_the_root_must_be_a_directory(tmp_path: Path) -> None:
+    """A missing root is the caller's to know."""
+    with pytest.raises(FileNotFoundError):
+        paths(tmp_path / "nothing")
