@@ -56,8 +56,8 @@ def inflate_whole(data: memoryview, *, unpacked_bytes: int) -> bytes:
     return found
 
 
-def member_pieces(chunks: Iterator[memoryview], *, method: int, unpacked_bytes: int) -> Iterator[bytes]:
-    """What a zip member's *chunks* hold by its *method*. Raises Damaged; may yield more than *unpacked_bytes*."""
+def member_pieces(chunks: Iterator[memoryview], *, method: int, flags: int, unpacked_bytes: int) -> Iterator[bytes]:
+    """What a zip member's *chunks* hold by its *method* and *flags*. Raises Damaged; may yield more than *unpacked_bytes*."""
     if method == 0:
         return (bytes(chunk) for chunk in chunks)
     if method == 8:
@@ -67,7 +67,7 @@ def member_pieces(chunks: Iterator[memoryview], *, method: int, unpacked_bytes: 
 
         return _pieces(bz2.BZ2Decompressor, chunks, several=False)
     if method == 14:
-        return _lzma_pieces(chunks, unpacked_bytes=unpacked_bytes)
+        return _lzma_pieces(chunks, unpacked_bytes=unpacked_bytes, end_mark=bool(flags & 2))
     if method == 95:
         return _xz_pieces(chunks, several=False)
     from byos_run.archive.frames import zstd_pieces
@@ -163,8 +163,8 @@ def _xz_pieces(chunks: Iterator[memoryview], *, several: bool) -> Iterator[bytes
     )  # fmt: skip
 
 
-def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int) -> Iterator[bytes]:
-    """Method 14: two bytes of version, two of length, five of properties, then raw LZMA that may lack an end mark."""
+def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int, end_mark: bool) -> Iterator[bytes]:
+    """Method 14: two bytes of version, two of length, five of properties, then raw LZMA, whose *end_mark* a flag promises."""
     import lzma
 
     head = b""
@@ -190,7 +190,7 @@ def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int) -> Iterat
             yield piece
     except errors as error:
         raise Damaged(f"is damaged: {error}") from None
-    if left > 0:
+    if left > 0 or (end_mark and not decoder.eof):
         raise Damaged("is cut off: its lzma stream ends too early")
 
 

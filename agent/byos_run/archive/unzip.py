@@ -197,7 +197,7 @@ class Unzip:
         """The member's content, no byte more than it claims. Raises Damaged, BadInput."""
         unpacked, method = self._members.unpacked[index], self._members.methods[index]
         left = unpacked
-        for piece in member_pieces(packed, method=method, unpacked_bytes=unpacked):
+        for piece in member_pieces(packed, method=method, flags=self._members.flags[index], unpacked_bytes=unpacked):
             left -= len(piece)
             if left < 0:
                 raise Damaged(f"unpacks to more than the {unpacked} bytes it claims")

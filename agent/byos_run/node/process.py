@@ -211,16 +211,19 @@ def start(
     control_in, control_out = os.pipe2(os.O_CLOEXEC)
     _widen(output_in)
     given = {MARKER: mark, **({"LD_LIBRARY_PATH": library_path} if library_path else {})}
-    child = subprocess.Popen(
-        [sys.executable, "-EsS", shim.__file__, str(status_out), str(control_in), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=output_out,
-        stderr=output_out,
-        pass_fds=(status_out, control_in),
-        env=given,
-        cwd="/",
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-EsS", shim.__file__, str(status_out), str(control_in), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=output_out,
+            stderr=output_out,
+            pass_fds=(status_out, control_in),
+            env=given,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NodeUnfit(f'cannot start "{sys.executable}": {error.strerror}') from error
     for descriptor in (output_out, status_out, control_in):
         os.close(descriptor)
     running = Running(
