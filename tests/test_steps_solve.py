@@ -16,6 +16,8 @@ import pytest
 from byos_run.errors import NodeUnfit, Stopped, UsageError
 from byos_run.model import Case, Job, Place, S3Url, SolverSettings, Success
 from byos_run.node.members import MARKER
+from byos_run.node.mpi import mapped
+from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Stop
 from byos_run.steps.solve import prepare, solve
 
@@ -40,6 +42,16 @@ def living(run_id):
         if marked and not zombie:
             found.append(int(directory.name))
     return found
+
+
+def segments(run_id):
+    """Shared memory that the run's processes have mapped: a rank that is killed leaves it."""
+    return {path for pid in living(run_id) for path in mapped(pid).shared_memory}
+
+
+def remove(paths):
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
 
 
 class Runner:
@@ -68,7 +80,7 @@ class Runner:
     def __call__(self, command, *, started_with=None, **settings):
         launch = self.launch(command, started_with=started_with, **settings)
         try:
-            return solve(
+            solved = solve(
                 launch=launch,
                 job=self.job,
                 case=self.case,
@@ -80,6 +92,8 @@ class Runner:
             )
         finally:
             assert living(self.run_id) == []
+        remove(solved.shared_memory)
+        return solved
 
     def when(self, text, *, times=1, act=None):
         """Ask to stop, or call *act*, as soon as the output holds *text* so many times."""
@@ -318,6 +332,25 @@ def test_log_is_whole_whatever_is_shown(run):
     assert solved.succeeded
     assert run.log.count(b"\n") == 1_000_000
     assert run.log == run.output
+
+
+@pytest.mark.parametrize("reader", ["asleep", "gone"])
+def test_reader_of_standard_output_never_holds_the_solver(run, reader):
+    """Nobody takes a byte of it, or nobody is there: the solver ends as ever, and the log is whole."""
+    reading, writing = os.pipe()
+    outlet = Outlet(writing)
+    if reader == "gone":
+        os.close(reading)
+    run.echo = outlet.write
+
+    assert run(program("floods.py", "300000")).succeeded
+    assert run.log.count(b"\n") == 300_000
+    assert outlet.lost_lines > 100_000
+
+    outlet.close(within_s=0)
+    os.close(writing)
+    if reader == "asleep":
+        os.close(reading)
 
 
 @pytest.mark.parametrize(("echo", "expected"), [("none", 0), ("tail", 50), ("all", 1000)])
@@ -567,9 +600,11 @@ def test_segments_of_shared_memory_are_seen(run, mpi):
 def test_nothing_of_an_mpi_job_survives_the_agents_sudden_death(run, mpi):
     command = mpi.command("deaf", "waits")
     with start_agent(run.directory / "other", run.run_id, command, ready=RANKS, environ=OPEN_MPI_ENVIRON) as agent:
+        left = segments(run.run_id)
         agent.kill()
 
         assert await_nobody(run.run_id) < 8
+    remove(left)
 
 
 def test_nothing_of_an_mpi_job_survives_the_shims_sudden_death(run, mpi):

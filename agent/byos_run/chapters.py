@@ -7,7 +7,7 @@ journal is told. A chapter that is told after the run was ended early does what 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,24 +17,12 @@ from byos_run import errors, log
 from byos_run.bucket import objects
 from byos_run.bucket.session import secret_files
 from byos_run.bucket.wire import Wire
-from byos_run.model import (
-    Attempt,
-    Case,
-    Fetched,
-    Identity,
-    Output,
-    Published,
-    Purged,
-    Skipped,
-    Solved,
-    Unpublished,
-)  # fmt: skip
+from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace
-from byos_run.node.globs import Globs, Selection
 from byos_run.node.pool import Every
 from byos_run.opening import SOLVER_LOG, Opened
+from byos_run.publishing import Delivery, Publishing
 from byos_run.steps import claim, fetch, purge, record, solve
-from byos_run.steps.publish import Publisher
 
 _BEAT_S = 20.0
 _RESERVE_SHARE = 0.1
@@ -64,10 +52,10 @@ class Run:
         self.is_whole_already = False
         self.fetched: list[Fetched] = []
         self.published: tuple[Published, ...] = ()
-        self.own: tuple[Published, ...] = ()
         self.unpublished: tuple[Unpublished, ...] = ()
         self.skipped: tuple[Skipped, ...] = ()
-        self.directory_links: dict[str, str] = {}
+        self.publishing: Publishing | None = None
+        self.delivery: Delivery | None = None
         self.ended_by: errors.ByosError | None = None
         self.account: record.Account | None = None
         self.purged: Purged | None = None
@@ -180,7 +168,10 @@ class Run:
         with (
             book.phase("fetch", total_bytes=total) as count,
             fetch.Fetcher(
-                wire_of=self._wire_of, settings=job.fetch, connections=job.store.connections, cores=cores.usable().count
+                wire_of=self._wire_of,
+                settings=job.fetch,
+                connections=job.store.connections,
+                cores=min(self.opened.launch.slot.count, cores.usable().count),
             ) as fetcher,
         ):
             self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
@@ -204,14 +195,16 @@ class Run:
         self.stop.check()
         self.journal.phase("solve")
         book.log.info(f"starting: {' '.join(self.opened.launch.command)}", cores=self.opened.launch.slot.count)
-        with book.phase("solve", quiet=True):
+        with book.phase("solve", quiet=True) as count, self._publishing().beside_solver(count) as begin:
             solved = solve.solve(
-                launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id, stop=self.stop,
-                echo=book.lines.pass_through,
+                launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
+                stop=self.stop, echo=book.lines.pass_through, on_start=begin,
             )  # fmt: skip
         self.solved = solved
         self.journal.solved(solved)
         workspace.remove_shared_memory(solved.shared_memory)
+        if solved.stop_file:  # ours, not an output, and a restart would take it for a request
+            workspace.remove_file_now(self.room.case / solved.stop_file)
         for note in solved.notes:
             book.warn(note)
         book.log.info(_solved_line(solved), **log.facts(asdict(solved)))
@@ -220,87 +213,37 @@ class Run:
         """Everything that the solver left, in order of worth; the log first."""
         if self.solved is None:
             return
+        self.hold.beat(self._status(phase="publish"))
+        self.hold.check()
         self.journal.phase("publish")
-        harvests = self._harvests()
-        outputs = self._in_order([output for harvest in harvests for output in harvest.outputs])
-        self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
-        self.directory_links = {path: to for harvest in harvests for path, to in harvest.directory_links.items()}
-        refused = tuple(item for harvest in harvests for item in harvest.unpublished)
-        kept, outputs = self._acknowledged_before(outputs)
+        publishing = self.publishing or self._publishing()
+        harvests = publishing.harvests()
+        outputs = [output for harvest in harvests for output in harvest.outputs]
         total = sum(output.identity.size_bytes for output in outputs)
-        with self.book.phase("publish", total_bytes=total) as count, self._publisher(count) as publisher:
-            self.own = publisher.publish(self._own_outputs("solver.log")).published
-            outcome = publisher.sweep(publisher.publish(outputs).after(kept))
-        self.published, self.unpublished = outcome.published, (*refused, *outcome.unpublished)
-        self.ended_by = self.ended_by or outcome.ended_by
-        seconds = self.book.phases[-1].seconds
-        sent = sum(item.size_bytes for item in self.published)
-        self.book.log.info(
-            f"published {log.count(len(self.published), 'file')}, {log.size(sent)} in {log.duration(seconds)} "
-            f"({log.rate(sent, seconds)}), each acknowledged with its CRC-32"
-        )
+        with self.book.phase("publish", total_bytes=total) as count:
+            self.delivery = delivery = publishing.finish(harvests, outputs, count)
+        self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
+        refused = tuple(item for harvest in harvests for item in harvest.unpublished)
+        self.published = delivery.outcome.published
+        self.unpublished = (*refused, *delivery.outcome.unpublished)
+        if delivery.outcome.ended_by is not None:
+            self.ended_by = self.ended_by or delivery.outcome.ended_by
+            self.book.tell_error(delivery.outcome.ended_by)
+        self.book.log.info(_published_line(delivery, self.book.phases[-1]))
         for item in self.skipped[:_NAMED]:
             self.book.warn(f"not published: {item.path}: {item.reason}")
         for missing in self.unpublished[:_NAMED]:
             self.book.log.error(f"could not be published: {missing.path}: {missing.reason}")
 
-    def _acknowledged_before(self, outputs: Sequence[Output]) -> tuple[list[Published], list[Output]]:
-        """What an earlier attempt here has published already, gone from the disk or not; and what is still to be sent."""
-        earlier = self.opened.earlier
-        if not self.continues or earlier is None:
-            return [], list(outputs)
-        done = {
-            place: item for place, item in earlier.acknowledged.items() if Path(place[0]) != self.opened.own_directory
-        }
-        changed = [
-            output for output in outputs
-            if (item := done.get((str(output.root), output.path))) is None or item.identity != output.identity
-        ]  # fmt: skip
-        for output in changed:
-            done.pop((str(output.root), output.path), None)
-        return list(done.values()), changed
-
-    def _harvests(self) -> list[files.Harvest]:
-        job, key = self.job, self.job.output.key
-        fetched = self._after_fetch()
-        selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
-        here = self.place.run_directory
-        ours = {
-            journal.DIRECTORY_NAME, "byos.toml", "config", purge.PLATFORM_LOG,
-            *self._inside(self.room.case, self.place.shipped_file, self.place.unpacked, *secret_files(self.place)),
-        }  # fmt: skip
-        return [
-            files.case_outputs(
-                case=self.room.case, fetched=fetched, what=job.publish.what, selection=selection, key_prefix=key
-            ),
-            files.rundir_outputs(
-                run_directory=here, laid_down=self.laid_down, ours=ours, exclude=Globs.of(job.publish.exclude),
-                key_prefix=key,
-            ),
-        ]  # fmt: skip
+    def _publishing(self) -> Publishing:
+        self.publishing = Publishing(
+            self.opened, room=self.room, laid_down=self.laid_down, after_fetch=self._after_fetch()
+        )
+        return self.publishing
 
     def _after_fetch(self) -> files.Snapshot:
         kept = self.journal.load_snapshot("case") if self.continues else getattr(self, "after_fetch", None)
         return kept if kept is not None else files.Snapshot.of(())
-
-    def _in_order(self, outputs: Sequence[Output]) -> list[Output]:
-        """By ``publish.priority``, then small before large."""
-        ranks = Globs.of(self.job.publish.priority)
-        return sorted(outputs, key=lambda output: (ranks.rank(output.path), output.identity.size_bytes))
-
-    def _publisher(self, count: Any) -> Publisher:
-        store = self.job.store
-        return Publisher(
-            self.wire.until(stop=self.stop.unless_cut), prefix=self.job.output, opened=files.open_output,
-            writer=(claim.WRITER, self.run_id), tally=count, acknowledged=self.journal.acknowledged,
-            part_bytes=store.part_bytes, connections=store.connections,
-        )  # fmt: skip
-
-    def _own_outputs(self, *names: str) -> list[Output]:
-        """Logs, which lie in ``.byos/`` and go below ``_byos/``."""
-        found = [name for name in names if (self.opened.own_directory / name).is_file()]
-        none = Identity(0, 0, 0, 0)
-        return [Output(name, f"_byos/{name}", none, self.opened.own_directory) for name in found]
 
     def record(self) -> None:
         """Log, last status, manifest: written only while the claim is ours."""
@@ -309,14 +252,13 @@ class Run:
         self.account = account = record.Account(
             job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
             published=self.published, unpublished=self.unpublished, skipped=self.skipped, phases=self.book.phases,
-            directory_links=self.directory_links,
+            directory_links=self._directory_links(),
             warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
         )  # fmt: skip
         key = f"{self.job.output.key}_byos/manifest.json"
         wire = self.wire.until(stop=self.stop.unless_cut)
         try:
-            with self._publisher(self.book.count) as publisher:
-                publisher.publish(self._own_outputs("run.log"))
+            (self.publishing or self._publishing()).publish_own("run.log", count=self.book.count)
             self.hold.beat(self._status(phase="record"))
             self.hold.check()
             self._delete_stale(wire)
@@ -330,13 +272,18 @@ class Run:
         self.recorded = True
         self.journal.manifest(key)
 
+    def _directory_links(self) -> dict[str, str]:
+        harvests = self.delivery.harvests if self.delivery else ()
+        return {path: to for harvest in harvests for path, to in harvest.directory_links.items()}
+
     def _delete_stale(self, wire: Wire) -> None:
-        """Objects that an earlier attempt listed and this one did not write."""
-        if self.solved is None:
+        """Objects that an earlier attempt listed and this one did not write; all of them stay while this one is not whole."""
+        if self.account is None or self.account.status not in ("complete", "solver-failed"):
             return
+        vanished = self.delivery.vanished if self.delivery else ()
         kept = {item.key for item in self.published}
         prefix = self.job.output.key
-        for key in sorted(claim.keys_of(self.before) - kept):
+        for key in sorted({*claim.keys_of(self.before), *vanished} - kept):
             if key.startswith(prefix) and not key.startswith(f"{prefix}_byos/"):
                 objects.delete(wire, key)
 
@@ -344,8 +291,9 @@ class Run:
         """What the bucket has acknowledged goes; without a manifest nothing does."""
         if not self.recorded or (self.stop.cut and not self.is_whole_already):
             return
+        own = self.delivery.own if self.delivery else ()
         grounds = purge.Grounds(
-            fetched=self._after_fetch(), laid_down=self.laid_down, published=(*self.published, *self.own)
+            fetched=self._after_fetch(), laid_down=self.laid_down, published=(*self.published, *own)
         )
         secrets = [str(path.relative_to(self.place.run_directory)) for path in secret_files(self.place)]
         with self.book.phase("purge", quiet=True):
@@ -375,8 +323,10 @@ class Run:
     def _code(self) -> tuple[int, str]:
         self.hold.check()
         code, whose = (self.account.exit_code, self.account.whose_code) if self.account else (0, "byos-run's")
-        if not self.recorded and not code:
-            code = self.ended_by.code if self.ended_by else errors.Unpublished.code
+        if not code and self.stop.cut and self.purged is None:
+            code = errors.Stopped.code
+        if not code and not self.recorded:
+            code = self.ended_by.code if self.ended_by and self.solved is None else errors.Unpublished.code
         if self.purged is not None and not self.purged.complete and not code:
             code = errors.PurgeIncomplete.code
         return code, whose
@@ -402,6 +352,15 @@ class Run:
             self.book.log.info(f"{item.name:<8} {log.duration(item.seconds):>9}{moved}")
         if self.published:
             self.book.log.info(f"outputs are in {self.job.output}; the list is {self.job.output}_byos/manifest.json")
+
+
+def _published_line(delivery: Delivery, phase: Phase) -> str:
+    published = delivery.outcome.published
+    early = f", {log.count(delivery.early, 'file')} of them before the solver's end" if delivery.early else ""
+    return (
+        f"published {log.count(len(published), 'file')}, {log.size(sum(item.size_bytes for item in published))}{early}, "
+        f"each acknowledged with its CRC-32; {log.size(phase.size_bytes)} left in {log.duration(phase.seconds)}"
+    )
 
 
 def _solved_line(solved: Solved) -> str:

@@ -68,6 +68,7 @@ def _place() -> Place:
         environ=environ,
         shipped_file=Path(shipped) if shipped else None,
         unpacked=Path(unpacked) if unpacked else None,
+        library_path=os.environ.get("LD_LIBRARY_PATH", ""),
     )
 
 
@@ -92,7 +93,7 @@ def _fetch(words: Sequence[str], place: Place) -> int:
         return _print(fetch.USAGE + _exit_codes(0, 64, 65, 66, 69, 70, 71, 75, 77))
     stop = Stop()
     _listen(stop.ask)
-    return fetch.fetch(words, place=place, stop=stop, say=_say)
+    return fetch.fetch(words, place=place, stop=stop)
 
 
 def _listen(ask: Callable[[str], None]) -> None:
@@ -117,10 +118,6 @@ def _exit_codes(*only: int) -> str:
     lines = [f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items() if not only or code in only]
     own = [] if only else ["  else the solver's own code, as it is; 128 + signal if its launcher died of one"]
     return "\n".join(["", "exit codes:", *lines, *own, ""])
-
-
-def _say(text: str) -> None:
-    print(f"byos-run | {printable(text)}", flush=True)
 
 
 def _print(text: str) -> int:

@@ -96,6 +96,9 @@ class PublishSettings:
     include: tuple[str, ...] = ("**",)
     exclude: tuple[str, ...] = ()
     overwrite: bool = False
+    while_running: bool = True
+    settle_s: float = 10.0
+    """Seconds between the two looks at which a file must be the same."""
     priority: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from byos_run.book import Book
 from byos_run.bucket.session import Session, secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.model import Job, Place
-from byos_run.node import journal, scratch, workspace
+from byos_run.node import journal, process, scratch, workspace
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
@@ -70,6 +70,8 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     opened = journal.open_journal(place.run_directory, run_id=run_id)
     own = place.run_directory / journal.DIRECTORY_NAME
     book.keep_log(run_log=own / RUN_LOG, solver_log=own / SOLVER_LOG)
+    for left in process.end_leftovers():
+        book.warn(f"a process that a dead run of ours left was ended: {left.name} ({left.pid})")
     if job.deadline_s is not None:
         stop.end_by(time.monotonic() + job.deadline_s)
     earlier = opened.earlier()

@@ -18,11 +18,12 @@ from byos_run.chapters import Run
 from byos_run.model import Place
 from byos_run.node import process
 from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Stop
+from byos_run.node.pool import Every, Stop
 from byos_run.opening import forget_secrets, open_run
 from byos_run.steps.settle import settle
 
 _LAST_WORDS_S = 5.0
+_TEND_S = 0.5
 
 
 def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
@@ -32,7 +33,8 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
     book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(1))
     try:
         job = settle(arguments=arguments, place=place)
-        code, whose = tell(Run(open_run(job=job, place=place, stop=stop, book=book)))
+        with Every(_TEND_S, outlet.tend, name="outlet"):
+            code, whose = tell(Run(open_run(job=job, place=place, stop=stop, book=book)))
     except errors.ByosError as error:
         code, whose = error.code, "byos-run's"
         book.tell_error(error)
@@ -42,6 +44,8 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         book.lines.say(traceback.format_exc(limit=-3).strip().replace("\n", " / "))
     finally:
         forget_secrets(place)
+    if outlet.lost_lines:
+        book.lines.say(f"{outlet.lost_lines:,} lines were not shown: the reader was too slow; solver.log has them all")
     book.lines.say(f"exit {code} ({whose} code): {errors.EXIT_CODES.get(code, 'the solver failed')}")
     book.close()
     outlet.close(within_s=_LAST_WORDS_S)

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 import zipfile
 import zlib
 
@@ -323,6 +324,15 @@ def test_a_profile_is_found_in_both_kinds_of_syntax(run_byos, bucket, minio_stor
     assert 0 == ran.code, ran.output
 
 
+def test_the_way_to_the_bucket_is_botocores_without_an_endpoint(run_byos, bucket, minio_store):
+    """Without store.endpoint_url, botocore's resolution holds: here it finds the store by AWS_ENDPOINT_URL_S3."""
+    asked = {**job(bucket, WRITES), "store": {"endpoint_url": "", "addressing": "path"}}
+    ran = run_byos(asked, env={"AWS_ENDPOINT_URL_S3": minio_store.endpoint_url, "AWS_REGION": "eu-west-3"})
+
+    assert ran.code == 0, ran.output
+    assert outputs(bucket)["result.dat"] == 7
+
+
 def test_an_endpoint_that_is_down_is_named(run_byos, bucket):
     """69 after the time of first contact, with host and port."""
     with socket.socket() as listener:
@@ -458,3 +468,55 @@ def test_run_log_is_json_lines(run_byos, bucket):
     assert all({"at", "level", "event"} <= set(line) for line in lines)
     assert any(line["event"].startswith("fetched case.zip: 2 files") for line in lines)
     assert "fetched case.zip: 2 files" in ran.output
+
+
+WRITER = """
+    echo one > settled.out; echo old > rotates.rst; echo gone > deleted.out; exec 3> open.log; echo first >&3
+    echo ready; while [ ! -e ../go ]; do sleep 0.05; done
+    echo newer > rotates.rst; rm deleted.out; echo last >&3
+"""
+
+
+def test_settled_files_leave_while_the_solver_runs(bucket, tmp_path, shipped_file, minio_store, run_environ):
+    """What is closed and quiet is in the bucket before the end; an open file is not; what changed is sent again, and what
+    the solver deleted goes from the bucket too."""
+    asked = job(bucket, WRITER, publish={"settle": "1s"})
+    directory = tmp_path / "run"
+    runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
+    with runs.started(directory, env=run_environ()) as process:
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+        deadline = time.monotonic() + 30
+        while set(outputs(bucket)) != {"settled.out", "rotates.rst", "deleted.out"}:
+            assert time.monotonic() < deadline, outputs(bucket)
+            time.sleep(0.1)
+        (directory / "go").touch()
+        output = process.stdout.read()
+        code = process.wait(30)
+
+    assert code == 0, output
+    assert outputs(bucket) == {"settled.out": 4, "rotates.rst": 6, "open.log": 11}
+    assert bucket.get("out/run/rotates.rst") == b"newer\n"
+    manifest = bucket.json("out/run/_byos/manifest.json")
+    in_case = {item["path"] for item in manifest["outputs"] if "found_in" not in item}
+    assert in_case == {"settled.out", "rotates.rst", "open.log"}
+    assert "1 file of them before the solver's end" in output
+
+
+def test_publishing_beside_the_solver_can_be_left_out(bucket, tmp_path, shipped_file, minio_store, run_environ):
+    """publish.while_running = false: nothing leaves before the end."""
+    asked = job(
+        bucket, "echo x > x.out; sleep 3; echo ready; sleep 0.2", publish={"while_running": False, "settle": "1s"}
+    )
+    directory = tmp_path / "run"
+    runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
+    with runs.started(directory, env=run_environ()) as process:
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+        assert outputs(bucket) == {}
+        process.stdout.read()
+        assert process.wait(30) == 0
+
+    assert outputs(bucket) == {"x.out": 2}

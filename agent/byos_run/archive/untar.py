@@ -5,7 +5,7 @@ parallel ranges ─ in order ▶ a worker decodes the next batch of about 1 MiB 
 Decoding and writing overlap; neither can be spread wider, for the stream has one order. Each entry is checked before
 it is written, links are made when all files are there, and the stream is read to its end, codec's trailer included.
 
-Memory ≤ 8 × 4 MiB of parts + 3 batches of at most 2 MiB + the codec's window + the set of paths (about 150 bytes an
+Memory ≤ 9 × 4 MiB of parts + 3 batches of at most 2 MiB + the codec's window + the set of paths (about 150 bytes an
 entry).
 """
 

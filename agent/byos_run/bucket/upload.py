@@ -186,6 +186,8 @@ class Uploader:
         return [future.result() for future in (failed or futures)]
 
     def _send_part(self, file: LocalFile, key: str, upload_id: str, span: _Span) -> _Part:
+        if self._wire.stop.cut:
+            self._wire.stop.check()
         buffer = self._buffers.take(span.length)
         try:
             file.read_into(buffer, span.offset)

@@ -6,18 +6,23 @@ proved. Nothing is claimed, recorded or purged, and ``config`` stays.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
 
 from byos_run import errors, log
+from byos_run.book import Book
 from byos_run.bucket import url as s3url
 from byos_run.bucket.session import Session
+from byos_run.bucket.wire import Wire
 from byos_run.model import Place
 from byos_run.node import cores, scratch
-from byos_run.node.pool import Count, Stop
+from byos_run.node.outlet import Outlet
+from byos_run.node.pool import Stop
 from byos_run.steps.fetch import Fetcher, fetched_line, locate
 from byos_run.steps.settle import settle_fetch
+
+_LAST_WORDS_S = 5.0
 
 USAGE = """\
 usage: byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...] [--fetch-max-KEY VALUE ...]
@@ -28,7 +33,7 @@ not at all. Keys come from a config file in the working directory, the environme
 """
 
 
-def fetch(words: Sequence[str], *, place: Place, stop: Stop, say: Callable[[str], None]) -> int:
+def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
     """Raises ByosError."""
     if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
         raise errors.UsageError(
@@ -40,22 +45,29 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop, say: Callable[[str]
     except ValueError as problem:
         raise errors.UsageError([f"the object to fetch: {problem}"]) from None
     room = _room(place.run_directory / words[1])
+    outlet = Outlet(1)
+    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(1))
     session = Session(settings=store, place=place)
+
+    def wire_of(bucket: str) -> Wire:
+        return session.wire(bucket, stop=stop)
+
     try:
-        inputs = locate([source], wire_of=lambda bucket: session.wire(bucket, stop=stop))
-        with Fetcher(
-            wire_of=lambda bucket: session.wire(bucket, stop=stop), settings=settings, connections=store.connections,
-            cores=cores.usable().count,
-        ) as fetcher:  # fmt: skip
-            _, fetched = fetcher.fetch(inputs, room=room, tally=Count(), stop=stop)
+        inputs = locate([source], wire_of=wire_of)
+        with (
+            book.phase("fetch", total_bytes=sum(item.size_bytes for item in inputs)) as count,
+            Fetcher(
+                wire_of=wire_of, settings=settings, connections=store.connections, cores=cores.usable().count
+            ) as fetcher,
+        ):
+            _, fetched = fetcher.fetch(inputs, room=room, tally=count, stop=stop)
+        for text in (text for item in fetched for text in item.warnings):
+            book.warn(text)
+        for item in fetched:
+            book.log.info(fetched_line(item))
     finally:
         session.close()
-    for item in fetched:
-        for text in item.warnings:
-            say(f"warning: {text}")
-        say(fetched_line(item))
-    if len(fetched) > 1:
-        say(f"{log.count(len(fetched), 'object')} in {room.case}")
+        outlet.close(within_s=_LAST_WORDS_S)
     return 0
 
 

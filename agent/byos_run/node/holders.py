@@ -1,6 +1,6 @@
 """Who has a file open for writing, as ``/proc`` tells.
 
-Not promised: processes of other users, unless we are root; writers on other nodes; a file that is mapped and closed.
+Not promised: processes of other users, unless we are root; writers on other nodes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ def files_open_for_writing(*, except_processes: Collection[int]) -> dict[tuple[i
     return held
 
 
+def inodes_written_by(processes: Collection[int]) -> set[int]:
+    """Inodes of the files that *processes* have open for writing, or mapped shared and writable.
+
+    Without their devices: a stranger's inode of the same number only makes a file wait.
+    """
+    held: set[int] = set()
+    for process_id in processes:
+        held.update(status.st_ino for status in _written_by(process_id))
+        held.update(_mapped_by(process_id))
+    return held
+
+
 def files_behind_our_output() -> set[tuple[int, int]]:
     """(device, inode) of what our standard output and error go to."""
     found = set()
@@ -40,6 +52,18 @@ def _processes() -> list[int]:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
+
+
+def _mapped_by(process_id: int) -> Iterator[int]:
+    """Inodes of shared, writable mappings: "address perms offset dev inode path" (proc(5))."""
+    try:
+        with open(f"/proc/{process_id}/maps", "rb") as lines:
+            for line in lines:
+                fields = line.split(None, 5)
+                if fields[1].startswith(b"rw") and fields[1].endswith(b"s") and fields[4] != b"0":
+                    yield int(fields[4])
+    except OSError:
+        return
 
 
 def _written_by(process_id: int) -> Iterator[os.stat_result]:

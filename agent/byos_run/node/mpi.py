@@ -35,6 +35,8 @@ _PROXY = "hydra_pmi_proxy"
 _HANG_S = 3.0
 _ALL_GONE_S = 10.0
 _SINGLETON_S = 0.4
+_MAPS_FIRST_S = 0.1
+_MAPS_LAST_S = 120.0
 
 _OPEN_MPI_LIBRARY = re.compile(rb"/lib(?:mpi\.so\.(?:20|40)|open-pal\.so|open-rte\.so)")
 _MPICH_LIBRARY = re.compile(rb"/lib(?:mpi\.so\.12|mpich\.so|pmpich)")
@@ -132,7 +134,7 @@ class Lookout:
         self._ranks_missing_s: float | None = None
         self._singletons_s: float | None = None
         self._maps_next_s = 0.0
-        self._maps_pause_s = 0.4
+        self._maps_pause_s = _MAPS_FIRST_S
         self.ranks: tuple[Rank, ...] = ()
         """Of the last look."""
         self.most_ranks = 0
@@ -148,12 +150,14 @@ class Lookout:
             if rank is not None:
                 known[key] = rank
         self._known = known
+        now = time.monotonic()
+        if len(known) > len(self.ranks):  # they map their libraries and segments soon after they have begun
+            self._maps_next_s, self._maps_pause_s = now, _MAPS_FIRST_S
         self.ranks = tuple(known.values())
         self.most_ranks = max(self.most_ranks, len({rank.number for rank in self.ranks}))
-        now = time.monotonic()
         if now >= self._maps_next_s:
             self.look_at_maps(processes)
-            self._maps_pause_s = min(2 * self._maps_pause_s, 120.0)
+            self._maps_pause_s = min(2 * self._maps_pause_s, _MAPS_LAST_S)
             self._maps_next_s = now + self._maps_pause_s
         return self.ranks
 

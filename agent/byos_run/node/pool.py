@@ -171,6 +171,11 @@ class Pool:
             wait(waiting)
 
 
+def step_back() -> None:
+    """Lower the priority of the calling thread: what runs beside the solver takes only what it leaves."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 class Every:
     """Calls *action* every *seconds* on a thread of its own, until the ``with`` block ends: heartbeats, progress.
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -133,10 +134,8 @@ class Running:
 
     def signal_launcher_group(self, number: int) -> None:
         """For launchers that are shell scripts: their own children are in their group, the ranks are not."""
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.launcher, number)
-        except (ProcessLookupError, PermissionError):
-            return
 
     def kill_all(self, *, within_s: float = 30.0) -> None:
         """KILL until nobody is left, looked at twice; who is still there after *within_s* is in ``survivors``."""
@@ -255,25 +254,19 @@ def _open_log(path: Path) -> int:
 
 
 def _widen(pipe: int) -> None:
-    try:
+    with suppress(OSError):  # the user's allowance of pipe memory is used up: the usual 64 KiB do
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
-    except OSError:  # the user's allowance of pipe memory is used up: the usual 64 KiB do
-        return
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def _reap(pid: int) -> None:
     """An orphan that came to us because the shim is gone would stay a zombie."""
-    try:
+    with suppress(ChildProcessError):  # the shim's to reap, or reaped
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # the shim's to reap, or reaped
-        return
 
 
 def ask(arguments: list[str], *, environ: Mapping[str, str], timeout_s: float = 10.0) -> str:

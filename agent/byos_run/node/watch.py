@@ -25,12 +25,14 @@ from byos_run.node.process import Running
 from byos_run.node.shim import Kin
 
 _FIRST_LOOK_S = 0.1
+_SLOWER = 1.5
 _LOOK_S = 2.0
 _LOOK_SHARE = 1000.0
 _LONGEST_LOOK_S = 10.0
 _ASK_LOOK_S = 0.1
 _FILE_SHARE = 0.8
 _CLEAN_UP_S = 2.0
+_STRAGGLER_S = 2.0
 _POLITE_S = 1.0
 
 
@@ -69,7 +71,7 @@ class Watch:
             took_s = self._look()
             if self.singletons or self.hang:
                 return self.singletons or self.hang
-            pause_s = min(max(min(2 * pause_s, _LOOK_S), _LOOK_SHARE * took_s), _LONGEST_LOOK_S)
+            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), _LOOK_SHARE * took_s), _LONGEST_LOOK_S)
             self._wait(pause_s if until is None else min(pause_s, max(0.0, until - time.monotonic())))
         return ""
 
@@ -91,12 +93,15 @@ class Watch:
             self._running.signal([each.pid for each in deaf], signal.SIGKILL)
             self._await_end(_CLEAN_UP_S)
 
-    def end_stragglers(self, *, moment_s: float) -> None:
-        """After the command's end: *moment_s* for what it left behind, then TERM; KILL is ``Running.end``'s."""
+    def end_stragglers(self) -> None:
+        """After the command's own end: a moment for what it left behind, then TERM; KILL is ``Running.end``'s."""
         ended = self._running.exit
-        if ended is None or self._stop.cut or not ended.is_known:
+        if ended is None or self._stop.cut:
             return
-        living = self._await_nobody(moment_s)
+        if not ended.is_known:  # the shim was killed: nothing is as it should be, and all is ended at once
+            self._lookout.look_at_maps(self._running.processes())
+            return
+        living = self._await_nobody(_STRAGGLER_S)
         if not living:
             return
         self.stragglers = tuple(living)

@@ -216,13 +216,13 @@ def _wait_for_the_dead(
     since = time.monotonic()
     while held is not None and first is not None:
         status = parsed(held.body)
-        if status.get("phase") == "over" or is_dead(status):
-            return held
-        if held.etag != first.etag:
+        if held.etag != first.etag:  # also if it says "over" now: of those that start together exactly one wins
             raise errors.PrefixInUse(
                 f"{where} is in use by another live run (on {printable(str(status.get('host', 'another node')))})",
                 hint="give this run another output prefix, or wait for that one to end",
             )
+        if status.get("phase") == "over" or is_dead(status):
+            return held
         age_s = first.age_s + time.monotonic() - since
         if age_s > lease_s:
             return held

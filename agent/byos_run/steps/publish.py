@@ -2,7 +2,7 @@
 
 Files go out several at once, small ones as single PUTs, large ones in parts, in order of worth. A file that changes while it is
 read is looked at and sent again; one that keeps changing, cannot be read, or is refused is Unpublished, with the reason. When the
-store refuses the credentials or is gone past patience, the rest is not tried but listed. Before the manifest, one sweep compares
+store refuses the credentials as such or is gone past patience, the rest is not tried but listed. Before the manifest, one sweep compares
 every size and ETag with what the bucket lists (or HEAD says, where listing is not allowed); what differs is sent again.
 """
 
@@ -21,10 +21,11 @@ from byos_run.bucket.upload import FileChanged, LocalFile, NotAcknowledged, Uplo
 from byos_run.bucket.wire import Wire
 from byos_run.errors import line_of, printable
 from byos_run.model import Identity, Output, Published, S3Url, Tally, Unpublished
-from byos_run.node.pool import Pool
+from byos_run.node.pool import Pool, step_back
 
 FILES_AT_ONCE = 8
 PARTS_AT_ONCE = 4
+BESIDE_SOLVER = 2
 _LOOKS = 5
 """How often a file is looked at again that changed while it was being read."""
 _SWEEPS = 3
@@ -41,6 +42,11 @@ class Outcome:
     unpublished: tuple[Unpublished, ...]
     ended_by: errors.ByosError | None
     """What made the rest pointless: credentials refused, store gone, stopped."""
+
+    def refusing(self, outputs: Iterable[Output]) -> Outcome:
+        """The same, with *outputs* not tried: what ended this ends them too."""
+        reason = line_of(self.ended_by) if self.ended_by else ""
+        return Outcome((), tuple(Unpublished(output.path, reason) for output in outputs), self.ended_by)
 
     def after(self, before: Iterable[Published]) -> Outcome:
         """The same with what was acknowledged *before*."""
@@ -61,17 +67,22 @@ class Publisher:
         acknowledged: Callable[[Published], None] = lambda _: None,
         part_bytes: int = 0,
         connections: int = 0,
+        beside_solver: bool = False,
     ) -> None:
         """*opened* opens an output safely and says what it is; *writer* is the metadata that marks objects as ours;
-        *acknowledged* hears of each at once, from any thread."""
+        *acknowledged* hears of each at once, from any thread. *beside_solver*: few threads of low priority, and a file that is
+        not as it was seen waits for another look."""
         self._wire = wire
         self._prefix = prefix
         self._opened = opened
         self._writer = writer
         self._tally = tally
         self._acknowledged = acknowledged
-        self._files = Pool(name="publish", width=connections or FILES_AT_ONCE)
-        self._parts = Pool(name="part", width=min(connections or PARTS_AT_ONCE, PARTS_AT_ONCE))
+        self._beside_solver = beside_solver
+        width = BESIDE_SOLVER if beside_solver else connections or FILES_AT_ONCE
+        prepare = step_back if beside_solver else None
+        self._files = Pool(name="publish", width=width, prepare=prepare)
+        self._parts = Pool(name="part", width=min(width, PARTS_AT_ONCE), prepare=prepare)
         self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally)
         self._ended_by: errors.ByosError | None = None
 
@@ -99,9 +110,11 @@ class Publisher:
         if self._ended_by is not None:
             return Unpublished(output.path, line_of(self._ended_by))
         try:
+            self._wire.stop.check()
             return self._send_settled(output)
         except (errors.AccessRefused, errors.StoreUnreachable, errors.Stopped) as error:
-            self._ended_by = error
+            if not _concerns_one_key(error):
+                self._ended_by = error
             return Unpublished(output.path, line_of(error))
         except (errors.ByosError, NotAcknowledged, FileChanged) as error:
             return Unpublished(output.path, line_of(error))
@@ -114,6 +127,8 @@ class Publisher:
             started = time.monotonic()
             descriptor, identity = self._opened(output)
             try:
+                if self._beside_solver and identity != output.identity:
+                    raise FileChanged("it changed after it was looked at")
                 done = self._uploader.send(
                     LocalFile(descriptor, identity), key, headers=self._headers(output, identity)
                 )
@@ -125,7 +140,7 @@ class Publisher:
                 self._acknowledged(published)
                 return published
             except FileChanged:
-                if not looks_left:
+                if self._beside_solver or not looks_left:
                     raise
             finally:
                 os.close(descriptor)
@@ -174,6 +189,57 @@ class Publisher:
             for item, facts in heads
             if facts is None or (facts.size_bytes, facts.etag) != (item.size_bytes, item.etag)
         }
+
+
+class WhileRunning:
+    """Publishes what has settled, look by look; called by one thread.
+
+    Settled: no process of the run has it open for writing, and it is as it was at the look before. What changes after it was
+    acknowledged settles again and is sent again; what is acknowledged last is kept.
+    """
+
+    _SHARE_OF_TIME = 0.004
+    """Of one core, for looking: a large tree is looked at more seldom."""
+
+    def __init__(
+        self, publisher: Publisher, *, find: Callable[[], Sequence[Output]], written: Callable[[], set[int]]
+    ) -> None:
+        self._publisher = publisher
+        self._find = find
+        self._written = written
+        self._before: dict[str, Identity] = {}
+        self._rest_until = 0.0
+        self.acknowledged: dict[str, Published] = {}
+        """By path in the case, the newest state that the bucket has."""
+
+    def look(self) -> None:
+        """Does not raise: what failed is tried again, at the latest when the solver has ended."""
+        step_back()
+        started = time.monotonic()
+        if started < self._rest_until:
+            return
+        try:
+            written, outputs = self._written(), self._find()
+        except OSError:
+            return
+        self._rest_until = time.monotonic() + (time.monotonic() - started) / self._SHARE_OF_TIME
+        settled = [output for output in outputs if self._is_settled(output, written)]
+        self._before = {output.path: output.identity for output in outputs}
+        for item in self._publisher.publish(settled).published:
+            self.acknowledged[item.output.path] = item
+
+    def _is_settled(self, output: Output, written: set[int]) -> bool:
+        done = self.acknowledged.get(output.path)
+        return (
+            self._before.get(output.path) == output.identity
+            and output.identity.inode not in written
+            and (done is None or done.identity != output.identity)
+        )
+
+
+def _concerns_one_key(error: errors.ByosError) -> bool:
+    """A policy may refuse one key and allow the next; wrong or expired keys are refused everywhere."""
+    return isinstance(error, errors.AccessRefused) and error.error_code == "AccessDenied"
 
 
 def _forgotten(wrong: Mapping[str, Published]) -> Outcome:

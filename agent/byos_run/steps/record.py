@@ -15,6 +15,7 @@ from typing import Any
 from byos_run import __version__, errors
 from byos_run.errors import line_of
 from byos_run.model import Attempt, Fetched, Job, Phase, Published, Skipped, Solved, Unpublished
+from byos_run.node.files import RUNDIR
 
 SCHEMA = 1
 
@@ -55,9 +56,10 @@ class Account:
             return self.solved.code
         if self.status == "interrupted":
             return errors.Stopped.code
-        if self.ended_by:
+        if self.ended_by and self.solved is None:
             return self.ended_by.code
-        return errors.Unpublished.code if self.unpublished else 0
+        # Once the case is solved, whatever keeps outputs from leaving is the same to a user: the next start sends them.
+        return errors.Unpublished.code if self.ended_by or self.unpublished else 0
 
     @property
     def whose_code(self) -> str:
@@ -127,6 +129,8 @@ def _output(item: Published, *, attempt: int) -> dict[str, Any]:
         "seconds": round(item.seconds, 4),
         "attempt": attempt,
     }
+    if item.output.key_path.startswith(RUNDIR):
+        document["found_in"] = "run directory"
     if item.output.escaped:
         document["name_escaped"] = True
     if item.output.link_to:

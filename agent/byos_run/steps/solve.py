@@ -30,7 +30,6 @@ from byos_run.node.watch import Watch
 _TOLD_S = 10.0
 _USUAL_S = 60.0
 _HOPELESS_S = 2.0
-_STRAGGLER_S = 2.0
 _TAIL_LINES = 50
 _WINDOW_BYTES = 1 << 20
 
@@ -108,7 +107,8 @@ def solve(
             watch.ask_to_stop(
                 stop_file=None if quick else stop_file, grace_s=_HOPELESS_S if quick else _grace_s(job, stop)
             )
-        watch.end_stragglers(moment_s=0.0 if reason else _STRAGGLER_S)
+        else:
+            watch.end_stragglers()
     if job.solver.echo == "tail" and echo is not None:
         echo(_last_lines(running.pump.tail()))
     if watch.singletons:
