@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from byos_run import errors, log
 from byos_run.bucket import objects
@@ -95,6 +95,12 @@ class Run:
             book.log.info(f"an equal run is whole in {job.output} already: nothing to do")
             self.recorded = True
 
+    def _ours(self) -> set[str]:
+        """Paths in the run directory that never go into the case: the program, the job file, what holds secrets."""
+        here = self.place.run_directory
+        files = [here / "config", here / "byos.toml", self.place.shipped_file, *secret_files(self.place)]
+        return {str(path.relative_to(here)) for path in files if path is not None and here in path.parents}
+
     def _wire_of(self, bucket: str) -> Wire:
         return self.opened.session.wire(bucket, stop=self.stop)
 
@@ -176,7 +182,9 @@ class Run:
         ):
             self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
             self.journal.placed(self.room)
-            local = fetch.copy_local(job.fetch, run_directory=self.place.run_directory, case=self.room.case)
+            local = fetch.copy_local(
+                job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self._ours()
+            )
         for text in (text for item in self.fetched for text in item.warnings):
             book.warn(text)
         for item in self.fetched[:_NAMED]:
@@ -201,7 +209,7 @@ class Run:
                 stop=self.stop, echo=book.lines.pass_through, on_start=begin,
             )  # fmt: skip
         self.solved = solved
-        self.journal.solved(solved)
+        self._note(lambda: self.journal.solved(solved))
         workspace.remove_shared_memory(solved.shared_memory)
         if solved.stop_file:  # ours, not an output, and a restart would take it for a request
             workspace.remove_file_now(self.room.case / solved.stop_file)
@@ -209,13 +217,20 @@ class Run:
             book.warn(note)
         book.log.info(_solved_line(solved), **log.facts(asdict(solved)))
 
+    def _note(self, write: Callable[[], None]) -> None:
+        """Tell the journal what came after the solve: a solver that has filled the disk must not keep its outputs here."""
+        try:
+            write()
+        except errors.NodeUnfit as error:
+            self.book.warn(f"{error.message}; the next start here would begin anew")
+
     def publish(self) -> None:
         """Everything that the solver left, in order of worth; the log first."""
         if self.solved is None:
             return
         self.hold.beat(self._status(phase="publish"))
         self.hold.check()
-        self.journal.phase("publish")
+        self._note(lambda: self.journal.phase("publish"))
         publishing = self.publishing or self._publishing()
         harvests = publishing.harvests()
         outputs = [output for harvest in harvests for output in harvest.outputs]
@@ -248,12 +263,13 @@ class Run:
     def record(self) -> None:
         """Log, last status, manifest: written only while the claim is ours."""
         self.hold.check()
-        self.journal.phase("record")
+        self._note(lambda: self.journal.phase("record"))
         self.account = account = record.Account(
             job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
             published=self.published, unpublished=self.unpublished, skipped=self.skipped, phases=self.book.phases,
             directory_links=self._directory_links(),
             warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
+            before=self.before if self.continues else {},
         )  # fmt: skip
         key = f"{self.job.output.key}_byos/manifest.json"
         wire = self.wire.until(stop=self.stop.unless_cut)
@@ -270,7 +286,7 @@ class Run:
             self.book.tell_error(error)
             return
         self.recorded = True
-        self.journal.manifest(key)
+        self._note(lambda: self.journal.manifest(key))
 
     def _directory_links(self) -> dict[str, str]:
         harvests = self.delivery.harvests if self.delivery else ()

@@ -26,7 +26,23 @@ from byos_run.errors import BadInput, NodeUnfit
 from byos_run.node.pool import Stop
 from tests.archives import room
 
-FIGURES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFE, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+FIGURES = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFE,
+    0xFFFF,
+    0x7FFFFFFF,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 TEXT = b"crank, pressure\n" * 40
 
 
@@ -46,7 +62,8 @@ def _zip(method):
     return out.getvalue()
 
 
-def _tar(format):
+def small_tar(format):
+    """A good tar of files, a link and a hard link, in one of the formats of ``tarfile``."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=format) as archive:
         for name, content in (("./a/inputs.in", TEXT), ("d" * 90 + "/" + "e" * 80, TEXT[:99]), ("empty", b"")):
@@ -62,9 +79,9 @@ def _tar(format):
 
 def seeds():
     """[(name of the object, good archive)], small ones."""
-    pax, gnu = _tar(tarfile.PAX_FORMAT), _tar(tarfile.GNU_FORMAT)
+    pax, gnu, ustar = (small_tar(format) for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT))
     found = [(f"{method}.zip", _zip(method)) for method in (0, 8, 12, 14)]
-    found += [("pax.tar", pax), ("gnu.tar", gnu), ("ustar.tar", gnu[:2560] + bytes(1024))]
+    found += [("pax.tar", pax), ("gnu.tar", gnu), ("ustar.tar", ustar)]
     found += [
         ("a.tar.gz", gzip.compress(pax)), ("b.tgz", gzip.compress(gnu[:3000]) + gzip.compress(gnu[3000:])),
         ("a.tar.bz2", bz2.compress(pax)), ("a.tar.xz", lzma.compress(gnu)),
@@ -111,7 +128,9 @@ def _wound_structure(data, chance):
         if signature == b"ustar":
             block = bytearray(data[start - 257 : start + 255])
             if len(block) == 512:
-                block[chance.randrange(512)] = chance.choice((0, 0x20, 0x2F, 0x2E, 0x30, 0x37, 0x78, 0x80, 0xFF, chance.randrange(256)))
+                block[chance.randrange(512)] = chance.choice(
+                    (0, 0x20, 0x2F, 0x2E, 0x30, 0x37, 0x78, 0x80, 0xFF, chance.randrange(256))
+                )
                 block[148:156] = b"%06o\0 " % (sum(block[:148]) + 256 + sum(block[156:]))
                 data[start - 257 : start + 255] = block
             return
@@ -122,7 +141,7 @@ def _wound_structure(data, chance):
 
 
 def outcome(content, *, name, below, stop):
-    """"ok" or "refused"; anything else is raised. The stage is made and removed below the directory *below*."""
+    """ "ok" or "refused"; anything else is raised. The stage is made and removed below the directory *below*."""
     stage = os.path.join(below, "stage")
     try:
         return room.verdict(content, stage, name=name, limits=room.archive.Limits(max_bytes=1 << 26), stop=stop)[0]

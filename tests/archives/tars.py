@@ -96,7 +96,9 @@ def _names():
         yield Case(f"name-good-{id}", 29, OK, tar(entry(name)), holds={path: TEXT})
     yield Case("name-100-bytes", 29, OK, tar(entry(b"x" * 100)), holds={b"x" * 100: TEXT})
     yield Case("name-prefix", 29, OK, tar(entry(b"x", prefix=b"p/q")), holds={b"p/q/x": TEXT})
-    yield Case("name-gnu-no-prefix", 29, OK, tar(entry(b"x", prefix=b"14000000000", magic=b"ustar  \0")), holds={b"x": TEXT})
+    yield Case(
+        "name-gnu-no-prefix", 29, OK, tar(entry(b"x", prefix=b"14000000000", magic=b"ustar  \0")), holds={b"x": TEXT}
+    )
     yield Case("top-folder", 29, OK, tar(folder(b"./"), entry(b"./x")), holds={b"x": TEXT})
 
 
@@ -123,8 +125,18 @@ def _links():
     yield Case("link-with-size", 29, REFUSED, tar(entry(b"l", kind=b"2", link=b"x")), "of its own")
     yield Case("hard", 12, OK, tar(entry(b"a/x"), link(b"y", b"a/x", b"1")), holds={b"a/x": TEXT, b"y": TEXT})
     yield Case("hard-dot-slash", 12, OK, tar(entry(b"./a/x"), link(b"./y", b"./a/x", b"1")), holds={b"y": TEXT})
-    yield Case("hard-of-hard", 12, OK, tar(entry(b"x"), link(b"y", b"x", b"1"), link(b"z", b"y", b"1")), holds={b"z": TEXT})
-    bad = {"absolute": b"/etc/passwd", "up": b"../x", "missing": b"nowhere", "itself": b"y", "folder": b"d", "empty": b"", "link": b"l"}
+    yield Case(
+        "hard-of-hard", 12, OK, tar(entry(b"x"), link(b"y", b"x", b"1"), link(b"z", b"y", b"1")), holds={b"z": TEXT}
+    )
+    bad = {
+        "absolute": b"/etc/passwd",
+        "up": b"../x",
+        "missing": b"nowhere",
+        "itself": b"y",
+        "folder": b"d",
+        "empty": b"",
+        "link": b"l",
+    }
     for id, target in bad.items():
         yield Case(f"hard-{id}", 12, REFUSED, tar(folder(b"d"), link(b"l", b"d"), link(b"y", target, b"1")))
     yield Case("hard-later", 12, REFUSED, tar(link(b"y", b"x", b"1"), entry(b"x")), "no earlier file")
@@ -143,26 +155,52 @@ def _types():
     yield Case("type-label", 29, OK, tar(entry(b"label", b"", kind=b"V"), entry(b"x")), holds={b"x": TEXT})
     for mode in (b"0004777", b"0000000", b"0177777", b""):
         yield Case(f"mode-{mode.decode()}", 14, OK, tar(entry(b"x", mode=mode)), holds={b"x": TEXT})
-    for id, mtime in {"empty": b"", "letters": b"not a number", "late": b"77777777777", "negative": b"\xff" * 12, "binary": b"\x80" + bytes(11)}.items():
+    for id, mtime in {
+        "empty": b"",
+        "letters": b"not a number",
+        "late": b"77777777777",
+        "negative": b"\xff" * 12,
+        "binary": b"\x80" + bytes(11),
+    }.items():
         yield Case(f"time-{id}", 14, OK, tar(entry(b"x", mtime=mtime)), holds={b"x": TEXT})
     for value in (b"-1", b"1.5", b"nan", b"1e99", b"9" * 40):
-        yield Case(f"time-pax-{value[:5].decode()}", 14, OK, tar(pax((b"mtime", value)), entry(b"x")), holds={b"x": TEXT})
+        yield Case(
+            f"time-pax-{value[:5].decode()}", 14, OK, tar(pax((b"mtime", value)), entry(b"x")), holds={b"x": TEXT}
+        )
 
 
 def _records():
     long = b"d" * 120 + b"/" + b"e" * 120
     yield Case("gnu-long", 30, OK, tar(long_name(long), entry()), holds={long: TEXT})
-    yield Case("gnu-long-both", 30, OK, tar(long_name(long), long_name(b"t" * 200, b"K"), link(b"x", b"y")), holds={long: "-> " + "t" * 200})
+    yield Case(
+        "gnu-long-both",
+        30,
+        OK,
+        tar(long_name(long), long_name(b"t" * 200, b"K"), link(b"x", b"y")),
+        holds={long: "-> " + "t" * 200},
+    )
     yield Case("gnu-long-twice", 30, REFUSED, tar(long_name(b"a"), long_name(b"b"), entry()), "twice")
     yield Case("gnu-long-empty", 30, REFUSED, tar(long_name(b""), entry()), "empty")
     yield Case("gnu-long-nul", 30, REFUSED, tar(long_name(b"a\0b"), entry()), "NUL")
     yield Case("gnu-long-huge", 30, REFUSED, tar(entry(b"l", b"x" * (2 << 20), kind=b"L"), entry()), "record")
-    yield Case("gnu-long-endless", 30, REFUSED, tar(entry(b"l", b"", kind=b"L", size=b"\x80" + bytes(3) + b"\x7f" + bytes(7))), "record")
+    yield Case(
+        "gnu-long-endless",
+        30,
+        REFUSED,
+        tar(entry(b"l", b"", kind=b"L", size=b"\x80" + bytes(3) + b"\x7f" + bytes(7))),
+        "record",
+    )
     yield Case("gnu-long-leads-nothing", 30, REFUSED, tar(long_name(b"a")), "leads no entry")
     yield Case("pax-leads-nothing", 30, REFUSED, tar(pax((b"path", b"a"))), "leads no entry")
     yield Case("pax-name", 30, OK, tar(pax((b"path", long)), entry()), holds={long: TEXT})
     yield Case("pax-unicode", 30, OK, tar(pax((b"path", "ü/ß".encode())), entry()), holds={"ü/ß".encode(): TEXT})
-    yield Case("pax-one-entry-only", 30, OK, tar(pax((b"path", b"p")), entry(b"a"), entry(b"b")), holds={b"p": TEXT, b"b": TEXT})
+    yield Case(
+        "pax-one-entry-only",
+        30,
+        OK,
+        tar(pax((b"path", b"p")), entry(b"a"), entry(b"b")),
+        holds={b"p": TEXT, b"b": TEXT},
+    )
     yield Case("pax-size", 30, OK, tar(pax((b"size", b"660")), entry(size=0)), holds={b"a.dat": TEXT})
     # The header of the long name is not what the pax size speaks of (CVE-2025-62518).
     tarmageddon = tar(pax((b"size", b"660")), long_name(b"n" * 120), entry(size=0))
@@ -170,7 +208,13 @@ def _records():
     smuggled = tar(pax((b"size", b"0")), entry(b"outer", tar(entry(b"inner"))), entry(b"after"))
     yield Case("pax-size-smuggles", 30, REFUSED, tar(pax((b"size", b"3")), entry(b"outer", tar(entry(b"inner")))))
     yield Case("pax-size-zero-shows-inner", 30, REFUSED, smuggled)
-    for id, value in {"negative": b"-1", "letters": b"abc", "endless": b"9" * 30, "huge": b"9" * 19, "empty": b""}.items():
+    for id, value in {
+        "negative": b"-1",
+        "letters": b"abc",
+        "endless": b"9" * 30,
+        "huge": b"9" * 19,
+        "empty": b"",
+    }.items():
         yield Case(f"pax-size-{id}", 30, REFUSED, tar(pax((b"size", value)), entry()))
     yield Case("pax-nul-in-path", 30, REFUSED, tar(pax((b"path", b"a\0b")), entry()), "damaged")
     yield Case("pax-nul-in-link", 30, REFUSED, tar(pax((b"linkpath", b"a\0b")), link(b"l", b"x")), "damaged")
@@ -181,9 +225,13 @@ def _records():
     for id, body in damaged.items():
         yield Case(f"pax-damaged-{id}", 30, REFUSED, tar(entry(b"x", body, kind=b"x"), entry()), "damaged")
     yield Case("pax-huge", 30, REFUSED, tar(pax((b"comment", b"x" * (2 << 20))), entry()), "record")
-    yield Case("pax-global-comment", 30, OK, tar(pax((b"comment", b"0f3a"), kind=b"g"), entry(b"x")), holds={b"x": TEXT})
+    yield Case(
+        "pax-global-comment", 30, OK, tar(pax((b"comment", b"0f3a"), kind=b"g"), entry(b"x")), holds={b"x": TEXT}
+    )
     for key in (b"path", b"size", b"linkpath"):
-        yield Case(f"pax-global-{key.decode()}", 30, REFUSED, tar(pax((key, b"3"), kind=b"g"), entry()), "all that follows")
+        yield Case(
+            f"pax-global-{key.decode()}", 30, REFUSED, tar(pax((key, b"3"), kind=b"g"), entry()), "all that follows"
+        )
     yield Case("pax-sparse", 30, REFUSED, tar(pax((b"GNU.sparse.major", b"1")), entry()), "sparse")
     yield Case("pax-solaris", 30, OK, tar(pax((b"path", b"p"), kind=b"X"), entry()), holds={b"p": TEXT})
 
@@ -191,7 +239,13 @@ def _records():
 def _numbers():
     binary = (660).to_bytes(12, "big")
     yield Case("size-binary", 30, OK, tar(entry(size=b"\x80" + binary[1:])), holds={b"a.dat": TEXT})
-    for id, size in {"negative": b"\xff" * 12, "endless": b"\x80" + b"\xff" * 11, "letters": b"hello", "eight": b"00000000008", "minus": b"-1"}.items():
+    for id, size in {
+        "negative": b"\xff" * 12,
+        "endless": b"\x80" + b"\xff" * 11,
+        "letters": b"hello",
+        "eight": b"00000000008",
+        "minus": b"-1",
+    }.items():
         yield Case(f"size-{id}", 30, REFUSED, tar(entry(size=size)))
     yield Case("size-blanks", 30, OK, tar(entry(size=b"      1224 \0")), holds={b"a.dat": TEXT})
     yield Case("size-more-than-there-is", 31, REFUSED, tar(entry(size=1 << 20)), "cut off")
@@ -243,7 +297,14 @@ def _codecs():
         name = f"case.{suffix}"
         yield Case(f"{suffix}-two", 31, OK, pack(good[:1000]) + pack(good[1000:]), holds=holds, name=name)
         yield Case(f"{suffix}-two-second-cut", 31, REFUSED, pack(good[:1000]) + pack(good[1000:])[:-5], name=name)
-        yield Case(f"{suffix}-many", 31, OK, b"".join(pack(good[i : i + 3000]) for i in range(0, len(good), 3000)), holds=holds, name=name)
+        yield Case(
+            f"{suffix}-many",
+            31,
+            OK,
+            b"".join(pack(good[i : i + 3000]) for i in range(0, len(good), 3000)),
+            holds=holds,
+            name=name,
+        )
         yield Case(f"{suffix}-second-is-empty", 31, OK, pack(good) + pack(b""), holds=holds, name=name)
         yield Case(f"{suffix}-holds-text", 31, REFUSED, pack(b"hello, no tar" * 100), name=name)
     yield Case("tar.gz-zeros", 31, OK, packed["tar.gz"] + bytes(512), holds=holds, name="case.tar.gz")

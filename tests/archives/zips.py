@@ -87,7 +87,18 @@ def central_header(f, offset):
     ) + f["name"] + f["extra"] + f["comment"]  # fmt: skip
 
 
-def build(members, *, prefix=b"", shifted=False, before_directory=b"", after_directory=b"", wide=None, trailing=b"", comment=b"", **end):
+def build(
+    members,
+    *,
+    prefix=b"",
+    shifted=False,
+    before_directory=b"",
+    after_directory=b"",
+    wide=None,
+    trailing=b"",
+    comment=b"",
+    **end,
+):
     """The zip of *members*. *shifted*: offsets count from the object's start; *wide*: fields of a zip64 end record."""
     out, offsets = bytearray(prefix), []
     base = 0 if shifted else len(prefix)
@@ -102,7 +113,10 @@ def build(members, *, prefix=b"", shifted=False, before_directory=b"", after_dir
     told = {"count": len(members), "size": len(directory), "offset": start, **end}
     if wide is not None:
         place = len(out) - base
-        fields = {**{"count": len(members), "size": len(directory), "offset": start, "told": place, "length": 44, "disks": 1}, **wide}
+        fields = {
+            **{"count": len(members), "size": len(directory), "offset": start, "told": place, "length": 44, "disks": 1},
+            **wide,
+        }
         out += struct.pack(
             "<4sQ2H2I4Q", fields.get("signature", b"PK\6\6"), fields["length"], 45, 45, 0, 0, fields["count"],
             fields["count"], fields["size"], fields["offset"],
@@ -141,7 +155,18 @@ def wide_member(name=b"a.dat", content=TEXT, *, local=True, **more):
 
 def _names():
     bad = {
-        1: [b"../x", b"a/../../x", b"a/..", b"..", b"../", b"a\\..\\..\\x", b"..\\x", b"a/b/../c", b"./../x", b"a/../x"],
+        1: [
+            b"../x",
+            b"a/../../x",
+            b"a/..",
+            b"..",
+            b"../",
+            b"a\\..\\..\\x",
+            b"..\\x",
+            b"a/b/../c",
+            b"./../x",
+            b"a/../x",
+        ],
         2: [b"/etc/passwd", b"//host/share/x", b"\\\\host\\share", b"\\x", b"/", b"//"],
         3: [b"C:x", b"c:/x", b"C:\\x", b"Z:"],
         5: [b"", b"a\0b", b"\0", b"."],
@@ -164,7 +189,13 @@ def _names():
     yield Case("name-top-directory", 5, OK, named(b"./", content=b"", method=0, mode=FOLDER), holds={b"good.dat": TEXT})
     yield Case("name-255", 6, OK, named(b"x" * 255), holds={b"x" * 255: TEXT})
     yield Case("name-100-levels", 6, OK, named(b"/".join([b"d"] * 100)), holds={b"/".join([b"d"] * 100): TEXT})
-    for id, name in {"reserved": b"CON", "colon": b"file.txt:stream", "dot-end": b"x.", "blank-end": b"x ", "nul": b"aux.h"}.items():
+    for id, name in {
+        "reserved": b"CON",
+        "colon": b"file.txt:stream",
+        "dot-end": b"x.",
+        "blank-end": b"x ",
+        "nul": b"aux.h",
+    }.items():
         yield Case(f"name-windows-{id}", 7, OK, named(name), holds={name: TEXT})
     yield Case("backslash-explorer", 4, OK, named(b"case\\in\\x.dat", host=FAT), holds={b"case/in/x.dat": TEXT})
     yield Case("backslash-ntfs", 4, OK, named(b"case\\x.dat", host=NTFS), holds={b"case/x.dat": TEXT})
@@ -185,7 +216,9 @@ def _texts():
     yield Case("text-overlong", 9, REFUSED, named(b"a\xc0\xaf..", flags=0x800), "UTF-8")
     yield Case("text-unicode-path", 9, OK, named(raw, extra=unicode_path(raw, text)), holds={text: TEXT})
     yield Case("text-unicode-path-stale", 9, OK, named(raw, extra=unicode_path(raw, b"x", crc=1)), holds={text: TEXT})
-    yield Case("text-unicode-path-version", 9, OK, named(raw, extra=unicode_path(raw, b"x", version=2)), holds={text: TEXT})
+    yield Case(
+        "text-unicode-path-version", 9, OK, named(raw, extra=unicode_path(raw, b"x", version=2)), holds={text: TEXT}
+    )
     yield Case("text-unicode-path-climbs", 9, REFUSED, named(raw, extra=unicode_path(raw, b"../x")), "'..'")
     yield Case("text-unicode-path-nul", 9, REFUSED, named(raw, extra=unicode_path(raw, b"x\0y")), "NUL")
     yield Case("text-unicode-path-empty", 9, OK, named(raw, extra=unicode_path(raw, b"")), holds={text: TEXT})
@@ -222,7 +255,14 @@ def _links():
         yield Case(f"link-{id}", 11, REFUSED, build([member(b"good"), link(b"l", target)]))
     yield Case("link-deep-up", 11, REFUSED, build([link(b"a/b/l", b"../../../x")]), "link")
     yield Case("link-chain-out", 11, REFUSED, build([link(b"a/l", b"."), link(b"a/m", b"l/../../x")]), "link")
-    inside = build([member(b"lib/z.so.1.2"), link(b"lib/z.so.1", b"z.so.1.2"), link(b"lib/z.so", b"z.so.1"), link(b"a/b/top", b"../../lib")])
+    inside = build(
+        [
+            member(b"lib/z.so.1.2"),
+            link(b"lib/z.so.1", b"z.so.1.2"),
+            link(b"lib/z.so", b"z.so.1"),
+            link(b"a/b/top", b"../../lib"),
+        ]
+    )
     yield Case("link-inside", 11, OK, inside, holds={b"lib/z.so": "-> z.so.1", b"a/b/top": "-> ../../lib"})
     yield Case("link-deflated", 11, OK, build([link(b"l", b"x", method=8)]), holds={b"l": "-> x"})
     yield Case("link-dangling", 11, OK, build([link(b"l", b"nowhere")]), holds={b"l": "-> nowhere"})
@@ -231,7 +271,13 @@ def _links():
     yield Case("link-parent-after", 10, REFUSED, build([member(b"d/x"), link(b"d", b"e")]), "at once")
     yield Case("link-twice", 10, REFUSED, build([link(b"d", b"e"), link(b"d", b"f")]), "twice")
     yield Case("link-over-file", 10, REFUSED, build([member(b"d"), link(b"d", b"f")]), "twice")
-    yield Case("link-of-fat", 13, OK, build([member(b"l", b"/etc", method=0, host=FAT, attributes=LINK << 16)]), holds={b"l": b"/etc"})
+    yield Case(
+        "link-of-fat",
+        13,
+        OK,
+        build([member(b"l", b"/etc", method=0, host=FAT, attributes=LINK << 16)]),
+        holds={b"l": b"/etc"},
+    )
     yield Case("link-bad-crc", 17, REFUSED, build([link(b"l", b"x", central={"crc": 7}, local={"crc": 7})]), "CRC")
     yield Case("link-folder", 13, REFUSED, build([link(b"l/", b"x")]), "content")
 
@@ -241,17 +287,23 @@ def _types():
         yield Case(f"type-{id}", 13, REFUSED, build([member(b"x", mode=mode)]), "device")
     for id, mode in {"fifo": 0o010600, "none": 0, "plain": 0o100000, "suid": 0o104755, "unknown": 0o150644}.items():
         yield Case(f"type-{id}", 13, OK, build([member(b"x", mode=mode)]), holds={b"x": TEXT})
-    yield Case("type-info-zip-stdin", 13, OK, build([member(b"-", mode=0o010600, flags=8, descriptor=b"PK\7\x08" + bytes(12))]))
+    yield Case(
+        "type-info-zip-stdin", 13, OK, build([member(b"-", mode=0o010600, flags=8, descriptor=b"PK\7\x08" + bytes(12))])
+    )
     yield Case("type-folder-with-content", 13, REFUSED, build([member(b"d/", TEXT)]), "content")
     yield Case("type-folder-by-mode", 13, OK, build([member(b"d", b"", method=0, mode=FOLDER)]), holds={b"d": "/"})
-    yield Case("type-folder-by-fat", 13, OK, build([member(b"d", b"", method=0, host=FAT, attributes=0x10)]), holds={b"d": "/"})
+    yield Case(
+        "type-folder-by-fat", 13, OK, build([member(b"d", b"", method=0, host=FAT, attributes=0x10)]), holds={b"d": "/"}
+    )
     yield Case("type-folder-deflated", 13, OK, build([member(b"d/", b"", data=b"\3\0")]), holds={b"d": "/"})
     yield Case("type-folder-huge-packed", 15, REFUSED, build([member(b"d/", b"", data=bytes(20000))]), "content")
     stamps = {"zero": (0, 0), "ones": (0xFFFF, 0xFFFF), "month-15": (0, 15 << 5 | 31), "now": (0x6000, 0x5A21)}
     for id, stamp in stamps.items():
         yield Case(f"time-{id}", 14, OK, build([member(b"x", stamp=stamp)]), holds={b"x": TEXT})
     for id, value in {"old": -(1 << 31), "late": (1 << 31) - 1}.items():
-        yield Case(f"time-extended-{id}", 14, OK, build([member(b"x", extra=field(0x5455, struct.pack("<Bi", 1, value)))]))
+        yield Case(
+            f"time-extended-{id}", 14, OK, build([member(b"x", extra=field(0x5455, struct.pack("<Bi", 1, value)))])
+        )
     yield Case("time-extended-short", 14, OK, build([member(b"x", extra=field(0x5455, b"\1"))]))
     ntfs = field(0x0A, struct.pack("<IHHQQQ", 0, 1, 24, (1 << 64) - 1, 0, 0))
     yield Case("time-ntfs", 14, OK, build([member(b"x", extra=ntfs, host=FAT)]))
@@ -267,7 +319,9 @@ def _sizes():
         yield Case(f"size-{id}-descriptor", 17, REFUSED, build([member(central=lie, flags=8, descriptor=bytes(16))]))
     for method in (12, 14, 93, 95):
         for id in ("crc", "longer", "shorter"):
-            yield Case(f"size-{id}-{method}", 17, REFUSED, build([member(method=method, central=lies[id], local=lies[id])]))
+            yield Case(
+                f"size-{id}-{method}", 17, REFUSED, build([member(method=method, central=lies[id], local=lies[id])])
+            )
     packed = raw_deflate(TEXT)
     wounds = {
         "trailing": packed + b"junk", "trailing-zero": packed + b"\0", "cut": packed[:-3], "no-end": packed[:-1], "empty": b"",
@@ -286,16 +340,28 @@ def _sizes():
     big = struct.pack("<HHBI", 9, 5, 93, 0xFFFFFFFF) + pack_lzma(TEXT)[9:]
     yield Case("lzma-dictionary-4g", 15, OK, build([member(method=14, data=big)]), holds={b"a.dat": TEXT})
     yield Case("stored", 24, OK, build([member(method=0)]), holds={b"a.dat": TEXT})
-    yield Case("stored-descriptor", 23, OK, build([member(method=0, flags=8, descriptor=bytes(16), local={"crc": 0, "packed": 0, "unpacked": 0})]))
+    yield Case(
+        "stored-descriptor",
+        23,
+        OK,
+        build([member(method=0, flags=8, descriptor=bytes(16), local={"crc": 0, "packed": 0, "unpacked": 0})]),
+    )
     yield Case("stored-sizes-differ", 17, REFUSED, build([member(method=0, central={"unpacked": 9})]), "differ")
     yield Case("stored-wrong-crc", 17, REFUSED, build([member(method=0, central={"crc": 9}, local={"crc": 9})]), "CRC")
     bomb = raw_deflate(bytes(200 << 20), 9)
     lie = {"unpacked": 1000, "crc": zlib.crc32(bytes(1000))}
     yield Case("bomb-that-lies", 15, REFUSED, build([member(data=bomb, central=lie, local=lie)]), "claims")
-    yield Case("bomb-beyond-deflate", 15, REFUSED, build([member(central={"unpacked": 0xFFFFFF00})]), "than deflate can")
+    yield Case(
+        "bomb-beyond-deflate", 15, REFUSED, build([member(central={"unpacked": 0xFFFFFF00})]), "than deflate can"
+    )
     zeros = bytes(40 << 20)
     yield Case("zeros", 15, OK, build([member(content=zeros)]))
-    yield Case("zstd-bomb-that-lies", 15, REFUSED, build([member(method=93, data=zstandard.compress(bytes(400 << 20)), central=lie, local=lie)]))
+    yield Case(
+        "zstd-bomb-that-lies",
+        15,
+        REFUSED,
+        build([member(method=93, data=zstandard.compress(bytes(400 << 20)), central=lie, local=lie)]),
+    )
     frame = struct.pack("<I", 0xFD2FB528) + b"\x00\xf8" + b"\1\0\0"
     yield Case("zstd-window-huge", 15, REFUSED, build([member(content=b"", method=93, data=frame)]))
     yield Case("empty-file-stored", 17, OK, build([member(content=b"", method=0)]), holds={b"a.dat": b""})
@@ -316,14 +382,31 @@ def _overlaps():
     for count in (2, 50, 250):
         yield Case(f"overlap-bomb-{count}", 16, REFUSED, _fifield(kernel, count))
     long = {"packed": len(one["data"]) + 40, "unpacked": len(one["data"]) + 40}
-    yield Case("overlap-next-by-size", 16, REFUSED, build([member(b"one", method=0, central=long, local=long), two]), "overlaps")
+    yield Case(
+        "overlap-next-by-size",
+        16,
+        REFUSED,
+        build([member(b"one", method=0, central=long, local=long), two]),
+        "overlaps",
+    )
     little = {"extra_size": 20}
     yield Case("overlap-by-local-extra", 16, REFUSED, build([member(b"one", method=0, local=little), two]), "overlaps")
     yield Case("overlap-directory", 16, REFUSED, build([member(b"one", method=0, local=little)]), "overlaps")
-    yield Case("overlap-directory-by-size", 16, REFUSED, build([member(b"one", method=0, central=long, local=long)]), "overlaps")
+    yield Case(
+        "overlap-directory-by-size",
+        16,
+        REFUSED,
+        build([member(b"one", method=0, central=long, local=long)]),
+        "overlaps",
+    )
     far = build([member(central={"offset": 1 << 30})])
     yield Case("offset-past-the-end", 16, REFUSED, far)
-    yield Case("offset-in-the-directory", 16, REFUSED, build([{**one, "central": {**one["central"], "offset": len(inner) + 3}}]))
+    yield Case(
+        "offset-in-the-directory",
+        16,
+        REFUSED,
+        build([{**one, "central": {**one["central"], "offset": len(inner) + 3}}]),
+    )
     back = build([member(b"one"), member(b"two")])
     yield Case("order-of-directory", 16, OK, _reversed(), holds={b"one": TEXT, b"two": TEXT[::-1]})
     yield Case("order-plain", 16, OK, back)
@@ -356,7 +439,9 @@ def _ends():
     yield Case("end-comment", 19, OK, build(good, comment=b"made by hand"), holds=holds)
     yield Case("end-comment-long", 19, OK, build(good, comment=b"c" * 65535), holds=holds)
     yield Case("end-comment-signature", 19, OK, build(good, comment=b"see PK\5\6 there" + bytes(30)), holds=holds)
-    yield Case("end-comment-holds-zip", 19, REFUSED, build(good, comment=build([member(b"evil")])), "different archives")
+    yield Case(
+        "end-comment-holds-zip", 19, REFUSED, build(good, comment=build([member(b"evil")])), "different archives"
+    )
     yield Case("end-comment-holds-empty", 19, OK, build(good, comment=b"PK\5\6" + bytes(18)), holds=holds)
     for id, pad in {"1": 1, "511": 511, "64k": 65536, "300k": 300_000}.items():
         yield Case(f"end-zeros-{id}", 19, OK, build(good, trailing=bytes(pad)), holds=holds)
@@ -406,7 +491,9 @@ def _wide():
     yield Case("zip64-end", 21, OK, build(good, wide={}, **ones), holds=holds)
     yield Case("zip64-end-not-needed", 21, OK, build(good, wide={}), holds=holds)
     yield Case("zip64-end-prefix", 21, OK, build(good, prefix=b"stub" * 9, wide={}, **ones), holds=holds)
-    yield Case("zip64-end-prefix-shifted", 21, OK, build(good, prefix=b"stub" * 9, shifted=True, wide={}, **ones), holds=holds)
+    yield Case(
+        "zip64-end-prefix-shifted", 21, OK, build(good, prefix=b"stub" * 9, shifted=True, wide={}, **ones), holds=holds
+    )
     wrong = {
         "count": {"count": 3}, "endless-count": {"count": 1 << 60}, "size": {"size": 1 << 40}, "offset": {"offset": 1 << 60}, "told": {"told": 4},
         "told-past": {"told": 1 << 62}, "signature": {"signature": b"PK\6\5"}, "length": {"length": 60}, "data": {"data": b"1234", "length": 48},
@@ -422,9 +509,17 @@ def _wide():
     yield Case("zip64-member-longer-field", 21, OK, build([_longer_field()]), holds={b"a.dat": TEXT})
     yield Case("zip64-member-no-field", 21, REFUSED, build([member(central={"unpacked": 0xFFFFFFFF})]), "64-bit")
     yield Case("zip64-member-no-offset", 21, REFUSED, build([member(central={"offset": 0xFFFFFFFF})]), "64-bit")
-    yield Case("zip64-member-short", 21, REFUSED, build([member(extra=field(1, b"1234"), central={"unpacked": 0xFFFFFFFF})]), "64-bit")
+    yield Case(
+        "zip64-member-short",
+        21,
+        REFUSED,
+        build([member(extra=field(1, b"1234"), central={"unpacked": 0xFFFFFFFF})]),
+        "64-bit",
+    )
     twice = {"packed": 0xFFFFFFFF, "unpacked": 0xFFFFFFFF}
-    yield Case("zip64-member-twice", 21, REFUSED, build([member(extra=field(1, bytes(16)) * 2, central=twice)]), "twice")
+    yield Case(
+        "zip64-member-twice", 21, REFUSED, build([member(extra=field(1, bytes(16)) * 2, central=twice)]), "twice"
+    )
     yield Case("zip64-member-endless", 21, REFUSED, build([member(extra=field(1, b"\xff" * 16), central=twice)]))
     offset = member(extra=field(1, bytes(8)), central={"offset": 0xFFFFFFFF})
     yield Case("zip64-member-offset", 21, OK, build([offset]), holds={b"a.dat": TEXT})
@@ -461,14 +556,32 @@ def _locals():
         again = [member(b"a.dat", flags=8, local=nothing, descriptor=tail), member(b"b.dat")]
         yield Case(f"descriptor-{id}", 23, OK, build(again), holds={b"a.dat": TEXT, b"b.dat": TEXT})
     hidden = local_header(member(b"hidden")["local"]) + packed
-    yield Case("hidden-between", 25, OK, build([member(b"a.dat"), member(b"b.dat", gap=hidden)]), holds={b"a.dat": TEXT, b"b.dat": TEXT})
-    yield Case("hidden-large-gap", 25, OK, build([member(b"a.dat"), member(b"b.dat", gap=bytes(400_000))]), holds={b"b.dat": TEXT})
+    yield Case(
+        "hidden-between",
+        25,
+        OK,
+        build([member(b"a.dat"), member(b"b.dat", gap=hidden)]),
+        holds={b"a.dat": TEXT, b"b.dat": TEXT},
+    )
+    yield Case(
+        "hidden-large-gap",
+        25,
+        OK,
+        build([member(b"a.dat"), member(b"b.dat", gap=bytes(400_000))]),
+        holds={b"b.dat": TEXT},
+    )
 
 
 def _refused_kinds():
     for flags, id in ((1, "zip-crypto"), (0x41, "strong"), (0x2001, "masked")):
         yield Case(f"encrypted-{id}", 24, REFUSED, build([member(flags=flags)]), "encrypted")
-    yield Case("encrypted-aes", 24, REFUSED, build([member(method=99, flags=1, extra=field(0x9901, b"\2\0AE\3\x08\0"))]), "encrypted")
+    yield Case(
+        "encrypted-aes",
+        24,
+        REFUSED,
+        build([member(method=99, flags=1, extra=field(0x9901, b"\2\0AE\3\x08\0"))]),
+        "encrypted",
+    )
     for method, name in {1: "shrink", 2: "reduce", 6: "implode", 9: "deflate64", 10: "dcl implode", 19: "ibm lz77", 96: "jpeg", 97: "wavpack",
                          98: "ppmd", 77: "unknown"}.items():  # fmt: skip
         yield Case(f"method-{method}", 24, REFUSED, build([member(method=method)]), f"method {method} ({name}")
@@ -488,7 +601,13 @@ def _refused_kinds():
     for id, (content, says) in others.items():
         yield Case(f"not-{id}", 26, REFUSED, content, says)
     whole = build([member(b"a.dat"), member(b"b.dat")])
-    for id, length in {"half": len(whole) // 2, "end": len(whole) - 22, "one": len(whole) - 1, "head": 30, "four": 4}.items():
+    for id, length in {
+        "half": len(whole) // 2,
+        "end": len(whole) - 22,
+        "one": len(whole) - 1,
+        "head": 30,
+        "four": 4,
+    }.items():
         yield Case(f"cut-{id}", 27, REFUSED, whole[:length])
     yield Case("cut-front", 27, REFUSED, whole[100:])
     yield Case("cut-middle", 27, REFUSED, whole[:40] + whole[90:])
@@ -511,20 +630,30 @@ def _programs():
         member(b"__MACOSX/", b"", method=0, mode=FOLDER), member(b"__MACOSX/case/._x.dat", bytes(82)),
     ]  # fmt: skip
     yield Case("macos", 23, OK, build(mac), holds={b"case/x.dat": TEXT, b"__MACOSX": "/"})
-    java = [member(b"META-INF/", b"", method=0, extra=field(0xCAFE, b""), host=FAT), member(b"META-INF/MANIFEST.MF", host=FAT, flags=0x808)]
+    java = [
+        member(b"META-INF/", b"", method=0, extra=field(0xCAFE, b""), host=FAT),
+        member(b"META-INF/MANIFEST.MF", host=FAT, flags=0x808),
+    ]
     yield Case("java", 22, OK, build(java), holds={b"META-INF/MANIFEST.MF": TEXT})
     golang = [member(b"dir/", b"", method=0, host=FAT), member(b"dir/x", flags=8, host=FAT, attributes=0)]
     yield Case("go", 23, OK, build(golang), holds={b"dir/x": TEXT})
-    seven = [member(b"x", extra=field(0x0A, struct.pack("<IHHQQQ", 0, 1, 24, 133_000_000_000_000_000, 0, 0)), host=FAT, attributes=0x20)]
+    seven = [
+        member(
+            b"x",
+            extra=field(0x0A, struct.pack("<IHHQQQ", 0, 1, 24, 133_000_000_000_000_000, 0, 0)),
+            host=FAT,
+            attributes=0x20,
+        )
+    ]
     yield Case("7-zip", 14, OK, build(seven), holds={b"x": TEXT})
     attributes = 0x8020 | FILE << 16
     yield Case("p7zip", 13, OK, build([member(b"x", attributes=attributes)]), holds={b"x": TEXT})
     yield Case("two-large-stored", 17, OK, build([member(b"big", bytes(range(256)) * 30000, method=0), member(b"z")]))
 
 
-def crowd(count, **end):
-    """A zip of *count* empty files."""
-    return build([member(b"%d" % i, b"", method=0) for i in range(count)], **end)
+def crowd(size, **end):
+    """A zip of *size* empty files."""
+    return build([member(b"%d" % i, b"", method=0) for i in range(size)], **end)
 
 
 class Unseekable(io.BytesIO):
@@ -540,5 +669,18 @@ class Unseekable(io.BytesIO):
 
 def cases():
     """The whole table, made afresh."""
-    groups = (_names, _texts, _duplicates, _links, _types, _sizes, _overlaps, _ends, _wide, _locals, _refused_kinds, _programs)
+    groups = (
+        _names,
+        _texts,
+        _duplicates,
+        _links,
+        _types,
+        _sizes,
+        _overlaps,
+        _ends,
+        _wide,
+        _locals,
+        _refused_kinds,
+        _programs,
+    )
     return [case for group in groups for case in group()]

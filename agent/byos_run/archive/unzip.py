@@ -141,7 +141,7 @@ class Unzip:
                 if not stat.S_ISDIR(members.modes[i]):
                     self._small(i, data, writer)
                     files += stat.S_ISREG(members.modes[i])
-                    size += members.unpacked[i]
+                    size += members.unpacked[i] if members.unpacked[i] <= PIECE_BYTES else 0
         self._tally.add(bytes_out=size, files=files)
 
     def _data(self, index: int, extent: memoryview) -> memoryview:

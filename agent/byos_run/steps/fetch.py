@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -197,14 +197,17 @@ def _unwritable(error: OSError, where: Path) -> errors.ByosError:
     return errors.NodeUnfit(f"cannot unpack below {where.parent}: {error.strerror or error}")
 
 
-def copy_local(settings: FetchSettings, *, run_directory: Path, case: Path) -> list[str]:
-    """Copy the files that ``fetch.local`` names over the case; returns their paths. Raises NodeUnfit."""
+def copy_local(settings: FetchSettings, *, run_directory: Path, case: Path, ours: Collection[str] = ()) -> list[str]:
+    """Copy the files that ``fetch.local`` names over the case; returns their paths. Raises NodeUnfit.
+
+    *ours*: paths that no glob takes, ``config`` above all: the solver would see it, and ``publish.what = "all"`` send it.
+    """
     if not settings.local:
         return []
     wanted = Globs.of(settings.local)
     inside = [str(case.relative_to(run_directory))] if run_directory in case.parents else []
     found = sorted(
-        path for path, _ in scan(run_directory, skip={".byos", *inside}, problems=[]) if wanted.matches(path)
+        path for path, _ in scan(run_directory, skip={".byos", *ours, *inside}, problems=[]) if wanted.matches(path)
     )
     for path in found:
         target = case / path

@@ -2,8 +2,8 @@
 
 Files go out several at once, small ones as single PUTs, large ones in parts, in order of worth. A file that changes while it is
 read is looked at and sent again; one that keeps changing, cannot be read, or is refused is Unpublished, with the reason. When the
-store refuses the credentials as such or is gone past patience, the rest is not tried but listed. Before the manifest, one sweep compares
-every size and ETag with what the bucket lists (or HEAD says, where listing is not allowed); what differs is sent again.
+store refuses the credentials as such or is gone past patience, the rest is not tried but listed. Before the manifest, one sweep
+compares every size and ETag with what the bucket lists (or HEAD says, where listing is not allowed); what differs is sent again.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from byos_run import __version__, errors
 from byos_run.errors import line_of
@@ -39,6 +39,8 @@ class Account:
     ended_by: errors.ByosError | None
     """What ended the run before its time; None if it came to its end."""
     ended_at: float
+    before: Mapping[str, Any]
+    """The manifest of the attempt that this one only completes; empty if there is none. It comes from the bucket."""
 
     @property
     def status(self) -> str:
@@ -70,6 +72,7 @@ class Account:
 
 def manifest(account: Account) -> dict[str, Any]:
     """``manifest.json``. Never holds solver.env's values, keys or tokens."""
+    attempt_of = _attempts(account)
     return {
         "schema": SCHEMA,
         "run_id": account.attempt.run_id,
@@ -81,11 +84,11 @@ def manifest(account: Account) -> dict[str, Any]:
         "digest": account.digest,
         "started_at": account.attempt.started_at,
         "ended_at": account.ended_at,
-        "inputs": [_input(item) for item in account.fetched],
+        "inputs": [_input(item) for item in account.fetched] or account.before.get("inputs", []),
         "output": str(account.job.output),
         "command": list(account.job.command),
         "solver": _solver(account.solved),
-        "outputs": [_output(item, attempt=account.attempt.number) for item in account.published],
+        "outputs": [_output(item, attempt=attempt_of(item)) for item in account.published],
         "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],
         "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
         "directory_links": dict(account.directory_links),
@@ -94,6 +97,19 @@ def manifest(account: Account) -> dict[str, Any]:
         "host": host(),
         "versions": versions(),
     }
+
+
+def _attempts(account: Account) -> Callable[[Published], int]:
+    """Which attempt wrote an object: the earlier one if it lists the same ETag, else this one."""
+    outputs = account.before.get("outputs")
+    items = [item for item in outputs if isinstance(item, dict)] if isinstance(outputs, list) else []
+    before = {(str(item.get("key")), str(item.get("etag"))): item.get("attempt") for item in items}
+
+    def attempt_of(item: Published) -> int:
+        number = before.get((item.key, item.etag))
+        return number if isinstance(number, int) else account.attempt.number
+
+    return attempt_of
 
 
 def phase(item: Phase) -> dict[str, Any]:
