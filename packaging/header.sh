@@ -1,9 +1,10 @@
 #!/bin/sh
-# -*- coding: this-is-not-the-whole-of-byos-run.--It-was-cut.altered.or.read.from.standard.input.--Upload-it-again-and-start-it-with.sh.byos-run -*-
+# coding:this-is-not-the-whole-of-byos-run.--It-was-cut.altered.or.read.from.standard.input.--Upload-it-again-and-start-it-with.sh.byos-run 2>/dev/null ||
 {
 # byos-run: this text for sh, then a zip archive for Python (`unzip -l byos-run` lists it). A Python that finds no whole
 # archive here reads this text instead and stops at the line above with what it says. All is between two braces, so that a
-# text that was cut does nothing. Nothing is written to disk before Python runs.
+# text that was cut does nothing. Nothing is written to disk before Python runs. The line above begins with a form feed: blank
+# before a comment to Python, to sh a command that is not there, so that a text cut within that line ends in failure (127), not 0.
 # Filled in by the build, each of fixed width; the checksum is over all of the file but its own eight digits.
 byos_bytes=@BYTES@
 # table @TABLE_OFFSET@ @TABLE_BYTES@

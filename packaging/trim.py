@@ -8,7 +8,7 @@ import struct
 
 # Never imported here: other systems, other backends, optional extras whose own needs are not carried either.
 DROPPED = (
-    "bin/*", "*.pyi", "*/py.typed", "*/__pycache__/*", "*.dist-info/*", "isal/isa-l/*",
+    "bin/*", "*.pyi", "*/py.typed", "*/__pycache__/*", "*.dist-info/*", "isal/isa-l/*", "isal/igzip.py", "isal/igzip_threaded.py",
     "psutil/_psbsd.py", "psutil/_psosx.py", "psutil/_pssunos.py", "psutil/_pswindows.py", "psutil/_psaix.py",
     "zstandard/_cffi*", "zstandard/backend_cffi.py",
     "urllib3/contrib/emscripten/*", "urllib3/contrib/_securetransport/*", "urllib3/contrib/pyopenssl.py",

@@ -9,15 +9,18 @@ import tarfile
 
 import pytest
 import zstandard
-from byos_run.node.pool import Stop
 from tests.archives import mutations, room, tars, zips
 
+from byos_run.node.pool import Stop
+
 WHOLE = {
-    "case.zip": zips.build([zips.member(b"a.dat", flags=8, descriptor=bytes(16)), zips.member(b"b", b"short", method=0)], comment=b"c"),
+    "case.zip": zips.build(
+        [zips.member(b"a.dat", flags=8, descriptor=bytes(16)), zips.member(b"b", b"short", method=0)], comment=b"c"
+    ),
     "case.tar": tars.tar(tars.entry(b"a", b"short"))[:-512],
     "case.tar.gz": gzip.compress(tars.tar(tars.entry(b"a"))),
     "case.tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress(tars.tar(tars.entry(b"a"))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -55,13 +58,13 @@ def test_a_flipped_byte_of_content_is_never_taken(tmp_path):
 
 def test_every_format_of_tar_is_read(tmp_path):
     """What Python's tarfile writes, in its three formats, comes out as it went in."""
-    for format in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        with tarfile.open(fileobj=io.BytesIO(mutations.small_tar(format))) as archive:
+    for layout in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(fileobj=io.BytesIO(mutations.small_tar(layout))) as archive:
             expected = {
                 m.name.removeprefix("./").encode(): archive.extractfile(m).read() for m in archive if not m.issym()
             }
-        stage = tmp_path / str(format)
-        verdict, _ = room.verdict(mutations.small_tar(format), stage, name="case.tar")
+        stage = tmp_path / str(layout)
+        verdict, _ = room.verdict(mutations.small_tar(layout), stage, name="case.tar")
         tree = room.tree(stage)
         assert ("ok", "-> inputs.in") == (verdict, tree.pop(b"a/l"))
         assert expected == {path: content for path, content in tree.items() if content != "/"}

@@ -10,10 +10,11 @@ import tarfile
 import tempfile
 import zipfile
 
-from byos_run.node.pool import Stop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives import room
+
+from byos_run.node.pool import Stop
 
 NAME = st.text("abcXYZ019 ._-+%#äß漢", min_size=1, max_size=12).filter(
     lambda name: name.strip(". ") and not name.startswith("-")
@@ -69,10 +70,10 @@ def test_as_unzip_and_zipfile(tree, method, pipe):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees(), st.sampled_from(["", "gz", "bz2", "xz"]), st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
-def test_as_tarfile(tree, codec, format):
+def test_as_tarfile(tree, codec, layout):
     """The same files with the same content, under every codec and in both formats."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:" + codec, format=format) as made:
+    with tarfile.open(fileobj=out, mode="w:" + codec, format=layout) as made:
         for path, content in tree.items():
             member = tarfile.TarInfo(path)
             member.size = len(content)

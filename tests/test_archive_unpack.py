@@ -14,26 +14,42 @@ import threading
 import zipfile
 
 import pytest
-from byos_run import archive
-from byos_run.archive.unzip import Ahead
-from byos_run.errors import BadInput, InputChanged, NodeUnfit, Stopped
-from byos_run.node.pool import Count, Stop
 from tests.archives import room, tars, zips
 from tests.archives.room import FileSource
 
+from byos_run.archive.kinds import kind_of
+from byos_run.archive.plan import Limits, merge_check, plan_file
+from byos_run.archive.unpack import plan_of
+from byos_run.archive.unzip import Ahead
+from byos_run.errors import BadInput, InputChanged, NodeUnfit, Stopped
+from byos_run.node.pool import Count, Stop
+
 
 def planned(content, name="case.zip", **limits):
-    return archive.plan_of(FileSource(content, name=name), limits=archive.Limits(**limits))
+    return plan_of(FileSource(content, name=name), limits=Limits(**limits))
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.zip", "zip"), ("A.ZIP", "zip"), ("x.tar", "tar"), ("x.tgz", "tar.gz"), ("x.Tar.Gz", "tar.gz"), ("x.tar.zst", "tar.zst"),
-     ("x.tar.bz2", "tar.bz2"), ("x.tar.xz", "tar.xz"), ("x.gz", None), ("zip", None), ("x.zip.part", None), ("x.zst", None), ("", None)],
-)  # fmt: skip
+    [
+        ("a.zip", "zip"),
+        ("A.ZIP", "zip"),
+        ("x.tar", "tar"),
+        ("x.tgz", "tar.gz"),
+        ("x.Tar.Gz", "tar.gz"),
+        ("x.tar.zst", "tar.zst"),
+        ("x.tar.bz2", "tar.bz2"),
+        ("x.tar.xz", "tar.xz"),
+        ("x.gz", None),
+        ("zip", None),
+        ("x.zip.part", None),
+        ("x.zst", None),
+        ("", None),
+    ],
+)
 def test_the_suffix_decides(name, kind):
     """An archive is what the contract lists, in any case; a lone .gz is a file."""
-    assert kind == archive.kind_of(name)
+    assert kind == kind_of(name)
 
 
 def test_the_plan_tells_what_will_be_written():
@@ -50,10 +66,15 @@ def test_the_plan_tells_what_will_be_written():
 def test_modes_and_times(tmp_path):
     """Executable stays so, no file is unreadable to its owner, no set-id bit comes through, times are the archive's."""
     stamp = zips.field(0x5455, struct.pack("<Bi", 1, 1_600_000_000))
-    content = zips.build([
-        zips.member(b"run.sh", mode=0o100755, extra=stamp), zips.member(b"none", mode=0o100000), zips.member(b"suid", mode=0o107777),
-        zips.member(b"fat", host=zips.FAT), zips.member(b"d/x"),
-    ])  # fmt: skip
+    content = zips.build(
+        [
+            zips.member(b"run.sh", mode=0o100755, extra=stamp),
+            zips.member(b"none", mode=0o100000),
+            zips.member(b"suid", mode=0o107777),
+            zips.member(b"fat", host=zips.FAT),
+            zips.member(b"d/x"),
+        ]
+    )
     before = os.umask(0o022)
     try:
         room.unpack(FileSource(content), tmp_path / "stage")
@@ -114,7 +135,7 @@ def test_a_plain_file(size, tmp_path):
     content = random.Random(size).randbytes(size)
     source = FileSource(content, name="mesh.gz")
 
-    plan = archive.plan_file(source, path="in/mesh.gz")
+    plan = plan_file(source, path="in/mesh.gz")
     done = room.unpack(source, tmp_path / "stage", plan=plan)
 
     assert (1, size) == (done.files, done.bytes_out)
@@ -125,7 +146,7 @@ def test_a_plain_file(size, tmp_path):
 def test_keys_pass_the_same_check(path):
     """A key of the bucket is as little trusted as a member."""
     with pytest.raises(BadInput, match=r"s3://bucket/in/mesh"):
-        archive.plan_file(FileSource(b"x", name="mesh"), path=path)
+        plan_file(FileSource(b"x", name="mesh"), path=path)
 
 
 def test_inputs_that_write_one_path_are_refused():
@@ -135,11 +156,11 @@ def test_inputs_that_write_one_path_are_refused():
         second = planned(zips.build([zips.member(name)]), "second.zip")
         for plans in ((first, second), (second, first)):
             with pytest.raises(BadInput, match=r"first\.zip.*second\.zip|second\.zip.*first\.zip"):
-                archive.merge_check(plans)
+                merge_check(plans)
     folder = planned(zips.build([zips.member(b"a/x/", b"", method=0, mode=zips.FOLDER)]), "folder.zip")
     with pytest.raises(BadInput, match=r"folder\.zip"):
-        archive.merge_check((folder, first))
-    archive.merge_check((first, planned(zips.build([zips.member(b"a/y")]), "third.zip")))
+        merge_check((folder, first))
+    merge_check((first, planned(zips.build([zips.member(b"a/y")]), "third.zip")))
 
 
 def test_inputs_share_directories(tmp_path):
@@ -148,9 +169,9 @@ def test_inputs_share_directories(tmp_path):
     two = FileSource(tars.tar(tars.folder(b"d/"), tars.entry(b"d/b")), name="two.tar")
     three = FileSource(tars.tar(tars.entry(b"d/a")), name="three.tar")
     below = FileSource(tars.tar(tars.entry(b"d/l/x")), name="below.tar")
-    limits = archive.Limits()
-    plans = [archive.plan_of(source, limits=limits) for source in (one, two, three, below)]
-    archive.merge_check(plans)
+    limits = Limits()
+    plans = [plan_of(source, limits=limits) for source in (one, two, three, below)]
+    merge_check(plans)
 
     room.unpack(one, tmp_path / "stage", plan=plans[0], beside=plans)
     room.unpack(two, tmp_path / "stage", plan=plans[1], beside=plans)
@@ -177,7 +198,7 @@ def test_limits(limits, says, name, tmp_path):
         "case.tar.gz": gzip.compress(tar),
     }[name]
 
-    verdict, text = room.verdict(content, tmp_path / "stage", name=name, limits=archive.Limits(**limits))
+    verdict, text = room.verdict(content, tmp_path / "stage", name=name, limits=Limits(**limits))
 
     assert verdict == "refused"
     assert says in text
@@ -196,7 +217,7 @@ def test_a_tar_stops_where_the_disk_would_be_full(tmp_path):
     """A tar tells nothing beforehand: it ends before the entry that would not fit, and the node is at fault."""
     source = FileSource(tars.tar(tars.entry(b"a"), tars.entry(b"b")), name="case.tar")
     with pytest.raises(NodeUnfit, match="free"):
-        room.unpack(source, tmp_path / "stage", limits=archive.Limits(free_bytes=1000))
+        room.unpack(source, tmp_path / "stage", limits=Limits(free_bytes=1000))
 
 
 def test_a_full_disk_is_the_nodes_fault(tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ import resource
 import time
 
 import pytest
-from byos_run.node.pool import Stop
 from tests.archives import room, tars, zips
+
+from byos_run.node.pool import Stop
 
 CASES = [*((case, "case.zip") for case in zips.cases()), *((case, case.name) for case in tars.cases())]
 

@@ -642,7 +642,7 @@ BAD_FLAGS = {
     "table": (["--table", "inputs.csv"], "--table: not in this version"),
     "row": (["--row=3"], "--row: not in this version"),
     "later switch": (["--publish-delete-behind"], "--publish-delete-behind: not in this version"),
-    "later list": (["--publish-live", "*.out"], "--publish-live: not in this version"),
+    "later list": (["--publish-bundle", "*.out"], "--publish-bundle: not in this version"),
     "later command": (["--resume-command", "x"], "--resume-command: not in this version"),
 }
 
@@ -709,7 +709,7 @@ def test_a_job_file_that_leads_nowhere_is_refused(run: Path) -> None:
 
 def test_all_problems_are_listed_at_once(run: Path) -> None:
     """Of all sources, each kind, and the missing ones too."""
-    job = 'output = "s3://data/${o}"\nagain = 3\n[solver]\ncorse = 8\n[publish]\nlive = ["*"]\n'
+    job = 'output = "s3://data/${o}"\nagain = 3\n[solver]\ncorse = 8\n[publish]\nbundle = ["*"]\n'
 
     found = problems(run, job, "--ouput", "x", "--solver-cores", "no", environ={"BYOS_X": "", "BYOS_AGAIN": "no"})
 
@@ -720,7 +720,7 @@ def test_all_problems_are_listed_at_once(run: Path) -> None:
         "byos.toml:1: output: the template was not rendered: ${o}",
         "byos.toml:2: again: found 3, allowed: true or false",
         '--solver-cores: found "no", allowed: a whole number from 1 to 1048576, or "auto"',
-        "byos.toml:6: publish.live: not in this version",
+        "byos.toml:6: publish.bundle: not in this version",
         "input is not given: set input in byos.toml, --input or BYOS_INPUT",
         'command is not given: set command in byos.toml, --command or BYOS_COMMAND, or write the command after "--"',
     ]

@@ -99,6 +99,8 @@ class PublishSettings:
     while_running: bool = True
     settle_s: float = 10.0
     """Seconds between the two looks at which a file must be the same."""
+    live: tuple[str, ...] = ()
+    """Globs of growing files whose end is shown every minute; ``solver.log`` always is."""
     priority: tuple[str, ...] = ()
 
 

@@ -1,8 +1,9 @@
 """Which files leave, when: what settles while the solver runs, the rest when it has ended.
 
-Beside the solver, a look every ``publish.settle`` sends what has settled, on few threads of low priority; no outage there ends the
-run. Afterwards one harvest tells the truth: what was acknowledged as it is now stays acknowledged, what changed since is sent
-again, what the solver has deleted goes from the bucket too, once the run is whole.
+Beside the solver, a look every ``publish.settle`` sends what has settled, on few threads of low priority, and every minute the
+ends of growing files are shown; no outage there ends the run. Afterwards one harvest tells the truth: what was
+acknowledged as it is now stays acknowledged, what changed since is sent again, what the solver has deleted goes from the
+bucket too, once the run is whole.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from byos_run.node.holders import inodes_written_by
 from byos_run.node.pool import Count, Every, Stop
 from byos_run.node.process import Running
 from byos_run.node.scratch import Room
-from byos_run.opening import Opened
+from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.steps import claim, purge
-from byos_run.steps.publish import Outcome, Publisher, WhileRunning
+from byos_run.steps.publish import Live, Outcome, Publisher, WhileRunning
+
+_LIVE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,12 @@ class Publishing:
         wire = self._opened.wire.until(stop=over, patience_s=math.inf)
         with self._publisher(count, wire=wire, beside_solver=True) as publisher:
             gather = WhileRunning(publisher, find=find, written=written)
-            with Every(settings.settle_s, gather.look, name="settled"):
+            live = Live(wire, prefix=self._opened.job.output, opened=files.open_output)
+
+            def show() -> None:
+                live.show([*self.own_outputs(SOLVER_LOG), *self._growing()])
+
+            with Every(settings.settle_s, gather.look, name="settled"), Every(_LIVE_S, show, name="live"):
                 try:
                     yield running.append
                 finally:
@@ -96,7 +104,7 @@ class Publishing:
         kept, vanished = (gone, {}) if self._opened.continues else ({}, gone)
         rest = [output for place, output in here.items() if place not in right]
         with self._publisher(count) as publisher:
-            own = publisher.publish(self.own_outputs("solver.log"))
+            own = publisher.publish(self.own_outputs(SOLVER_LOG))
             sent = publisher.publish(self._in_order(rest)) if own.ended_by is None else own.refusing(rest)
             outcome = publisher.sweep(sent.after([*right.values(), *kept.values()]))
         return Delivery(harvests, outcome, own.published, len(right), tuple(item.key for item in vanished.values()))
@@ -125,6 +133,12 @@ class Publishing:
             case=self._room.case, fetched=self._after_fetch, what=job.publish.what, selection=selection,
             key_prefix=job.output.key,
         )  # fmt: skip
+
+    def _growing(self) -> list[Output]:
+        wanted = Globs.of(self._opened.job.publish.live)
+        return (
+            [output for output in self._case_harvest().outputs if wanted.matches(output.path)] if wanted.globs else []
+        )
 
     def _inside(self, *paths: Path | None) -> list[str]:
         here = self._opened.place.run_directory

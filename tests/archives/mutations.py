@@ -22,9 +22,11 @@ import traceback
 import zipfile
 
 import zstandard
-from byos_run.errors import BadInput, NodeUnfit
-from byos_run.node.pool import Stop
 from tests.archives import room
+
+from byos_run.archive.plan import Limits
+from byos_run.errors import NodeUnfit
+from byos_run.node.pool import Stop
 
 FIGURES = (
     0,
@@ -62,13 +64,13 @@ def _zip(method):
     return out.getvalue()
 
 
-def small_tar(format):
+def small_tar(layout):
     """A good tar of files, a link and a hard link, in one of the formats of ``tarfile``."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=format) as archive:
+    with tarfile.open(fileobj=out, mode="w", format=layout) as archive:
         for name, content in (("./a/inputs.in", TEXT), ("d" * 90 + "/" + "e" * 80, TEXT[:99]), ("empty", b"")):
             member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(content), 1_700_000_000.5 if format == tarfile.PAX_FORMAT else 1_700_000_000
+            member.size, member.mtime = len(content), 1_700_000_000.5 if layout == tarfile.PAX_FORMAT else 1_700_000_000
             archive.addfile(member, io.BytesIO(content))
         for name, kind, target in (("a/l", tarfile.SYMTYPE, "inputs.in"), ("h", tarfile.LNKTYPE, "./a/inputs.in")):
             member = tarfile.TarInfo(name)
@@ -79,7 +81,7 @@ def small_tar(format):
 
 def seeds():
     """[(name of the object, good archive)], small ones."""
-    pax, gnu, ustar = (small_tar(format) for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT))
+    pax, gnu, ustar = (small_tar(layout) for layout in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT))
     found = [(f"{method}.zip", _zip(method)) for method in (0, 8, 12, 14)]
     found += [("pax.tar", pax), ("gnu.tar", gnu), ("ustar.tar", ustar)]
     found += [
@@ -144,7 +146,7 @@ def outcome(content, *, name, below, stop):
     """ "ok" or "refused"; anything else is raised. The stage is made and removed below the directory *below*."""
     stage = os.path.join(below, "stage")
     try:
-        return room.verdict(content, stage, name=name, limits=room.archive.Limits(max_bytes=1 << 26), stop=stop)[0]
+        return room.verdict(content, stage, name=name, limits=Limits(max_bytes=1 << 26), stop=stop)[0]
     except NodeUnfit:
         return "refused"
     finally:

@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from byos_run import archive
+from byos_run.archive.plan import Limits
+from byos_run.archive.unpack import plan_of, unpack_into
 from byos_run.errors import BadInput
 from byos_run.model import S3Url
 from byos_run.node.pool import Count, Pool, Stop
@@ -71,13 +72,13 @@ def unpack(
     source, stage, *, limits=None, width=2, connections=8, beside=(), stop=None, tally=None, plan=None
 ):  # fmt: skip
     """Plan *source* and unpack it into the directory *stage*, which is made."""
-    limits = limits or archive.Limits()
-    plan = plan or archive.plan_of(source, limits=limits)
+    limits = limits or Limits()
+    plan = plan or plan_of(source, limits=limits)
     Path(stage).mkdir(mode=0o700, exist_ok=True)
     into = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with Pool(name="readers", width=connections) as readers, Pool(name="workers", width=width) as workers:
-            return archive.unpack_into(
+            return unpack_into(
                 plan, source, into=into, readers=readers, workers=workers, tally=tally or Count(),
                 stop=stop or Stop(), limits=limits, beside=beside,
             )  # fmt: skip

@@ -1,7 +1,8 @@
 """Tars as people and programs make them, and as nobody should: each with its verdict and the rule it exercises.
 
-``entry(...)`` is one header with its body, any field overridden, the checksum right unless told otherwise. ``CASES`` is the table. Rules as
-in ``zips``, and 12 hard links, 29 types and names of tars, 30 pax and GNU records, 31 checksums, ends and trailers of the codecs.
+``entry(...)`` is one header with its body, any field overridden, the checksum right unless told otherwise;
+``cases()`` is the table. Rules as in ``zips``, and 12 hard links, 29 types and names of tars, 30 pax and GNU records,
+31 checksums, ends and trailers of the codecs.
 """
 
 from __future__ import annotations
@@ -82,18 +83,23 @@ def _names():
         "up": b"../x", "middle": b"a/../../x", "inside": b"a/../x", "absolute": b"/etc/passwd", "slashes": b"//x", "drive": b"C:/x",
         "backslash-up": b"..\\x", "empty": b"", "dot": b".", "nothing": b"./.", "folder-up": b"../",
     }  # fmt: skip
-    for id, name in bad.items():
-        yield Case(f"name-{id}", 29, REFUSED, tar(entry(b"good"), entry(name)))
+    for label, name in bad.items():
+        yield Case(f"name-{label}", 29, REFUSED, tar(entry(b"good"), entry(name)))
     yield Case("name-long-up", 30, REFUSED, tar(long_name(b"a/" * 80 + b"../x"), entry()), "'..'")
     yield Case("name-pax-up", 30, REFUSED, tar(pax((b"path", b"../x")), entry()), "'..'")
     yield Case("name-pax-absolute", 30, REFUSED, tar(pax((b"path", b"/x")), entry()), "absolute")
     yield Case("name-prefix-up", 29, REFUSED, tar(entry(b"x", prefix=b"..")), "'..'")
     yield Case("name-too-long", 6, REFUSED, tar(pax((b"path", b"x" * 256)), entry()), "longer")
     yield Case("name-too-deep", 6, REFUSED, tar(pax((b"path", b"d/" * 101 + b"x")), entry()), "longer")
-    good = {"dot-slash": (b"./a/x", b"a/x"), "latin-1": (b"Zylinder_\xfc", b"Zylinder_\xfc"), "control": (b"a\x1b[2Jb\n", b"a\x1b[2Jb\n"),
-            "backslash": (b"a\\b", b"a\\b"), "dash": (b"-rf", b"-rf")}  # fmt: skip
-    for id, (name, path) in good.items():
-        yield Case(f"name-good-{id}", 29, OK, tar(entry(name)), holds={path: TEXT})
+    good = {
+        "dot-slash": (b"./a/x", b"a/x"),
+        "latin-1": (b"Zylinder_\xfc", b"Zylinder_\xfc"),
+        "control": (b"a\x1b[2Jb\n", b"a\x1b[2Jb\n"),
+        "backslash": (b"a\\b", b"a\\b"),
+        "dash": (b"-rf", b"-rf"),
+    }
+    for label, (name, path) in good.items():
+        yield Case(f"name-good-{label}", 29, OK, tar(entry(name)), holds={path: TEXT})
     yield Case("name-100-bytes", 29, OK, tar(entry(b"x" * 100)), holds={b"x" * 100: TEXT})
     yield Case("name-prefix", 29, OK, tar(entry(b"x", prefix=b"p/q")), holds={b"p/q/x": TEXT})
     yield Case(
@@ -116,8 +122,8 @@ def _twice():
 
 def _links():
     out = {"absolute": b"/etc", "up": b"..", "far": b"a/../../x", "middle": b"a/../x", "empty": b"", "slashes": b"//x"}
-    for id, target in out.items():
-        yield Case(f"link-{id}", 11, REFUSED, tar(entry(b"good"), link(b"l", target)), "link")
+    for label, target in out.items():
+        yield Case(f"link-{label}", 11, REFUSED, tar(entry(b"good"), link(b"l", target)), "link")
     yield Case("link-pax-up", 11, REFUSED, tar(pax((b"linkpath", b"../../x")), link(b"l", b"x")), "link")
     yield Case("link-long-up", 11, REFUSED, tar(long_name(b"../" * 50 + b"x", b"K"), link(b"l", b"x")), "link")
     yield Case("link-endless", 11, REFUSED, tar(pax((b"linkpath", b"x" * 4096)), link(b"l", b"x")), "link")
@@ -137,32 +143,32 @@ def _links():
         "empty": b"",
         "link": b"l",
     }
-    for id, target in bad.items():
-        yield Case(f"hard-{id}", 12, REFUSED, tar(folder(b"d"), link(b"l", b"d"), link(b"y", target, b"1")))
+    for label, target in bad.items():
+        yield Case(f"hard-{label}", 12, REFUSED, tar(folder(b"d"), link(b"l", b"d"), link(b"y", target, b"1")))
     yield Case("hard-later", 12, REFUSED, tar(link(b"y", b"x", b"1"), entry(b"x")), "no earlier file")
     yield Case("hard-overwritten", 12, REFUSED, tar(entry(b"x"), link(b"y", b"x", b"1"), entry(b"y")), "twice")
     yield Case("hard-with-size", 29, REFUSED, tar(entry(b"x"), entry(b"y", kind=b"1", link=b"x")), "of its own")
 
 
 def _types():
-    for kind, id in {b"3": "char", b"4": "block", b"6": "fifo", b"S": "sparse", b"M": "volume", b"N": "names", b"D": "dump",
+    for kind, label in {b"3": "char", b"4": "block", b"6": "fifo", b"S": "sparse", b"M": "volume", b"N": "names", b"D": "dump",
                      b"Z": "unknown", b"9": "nine", b" ": "blank"}.items():  # fmt: skip
-        yield Case(f"type-{id}", 29, REFUSED, tar(entry(b"x", kind=kind)), "'x'")
-    for kind, id in {b"\0": "v7", b"7": "contiguous"}.items():
-        yield Case(f"type-{id}", 29, OK, tar(entry(b"x", kind=kind)), holds={b"x": TEXT})
+        yield Case(f"type-{label}", 29, REFUSED, tar(entry(b"x", kind=kind)), "'x'")
+    for kind, label in {b"\0": "v7", b"7": "contiguous"}.items():
+        yield Case(f"type-{label}", 29, OK, tar(entry(b"x", kind=kind)), holds={b"x": TEXT})
     yield Case("type-v7-folder", 29, OK, tar(entry(b"d/", b"", kind=b"\0", magic=b"")), holds={b"d": "/"})
     yield Case("type-folder-with-size", 29, REFUSED, tar(entry(b"d", kind=b"5")), "of its own")
     yield Case("type-label", 29, OK, tar(entry(b"label", b"", kind=b"V"), entry(b"x")), holds={b"x": TEXT})
     for mode in (b"0004777", b"0000000", b"0177777", b""):
         yield Case(f"mode-{mode.decode()}", 14, OK, tar(entry(b"x", mode=mode)), holds={b"x": TEXT})
-    for id, mtime in {
+    for label, mtime in {
         "empty": b"",
         "letters": b"not a number",
         "late": b"77777777777",
         "negative": b"\xff" * 12,
         "binary": b"\x80" + bytes(11),
     }.items():
-        yield Case(f"time-{id}", 14, OK, tar(entry(b"x", mtime=mtime)), holds={b"x": TEXT})
+        yield Case(f"time-{label}", 14, OK, tar(entry(b"x", mtime=mtime)), holds={b"x": TEXT})
     for value in (b"-1", b"1.5", b"nan", b"1e99", b"9" * 40):
         yield Case(
             f"time-pax-{value[:5].decode()}", 14, OK, tar(pax((b"mtime", value)), entry(b"x")), holds={b"x": TEXT}
@@ -208,22 +214,30 @@ def _records():
     smuggled = tar(pax((b"size", b"0")), entry(b"outer", tar(entry(b"inner"))), entry(b"after"))
     yield Case("pax-size-smuggles", 30, REFUSED, tar(pax((b"size", b"3")), entry(b"outer", tar(entry(b"inner")))))
     yield Case("pax-size-zero-shows-inner", 30, REFUSED, smuggled)
-    for id, value in {
+    for label, value in {
         "negative": b"-1",
         "letters": b"abc",
         "endless": b"9" * 30,
         "huge": b"9" * 19,
         "empty": b"",
     }.items():
-        yield Case(f"pax-size-{id}", 30, REFUSED, tar(pax((b"size", value)), entry()))
+        yield Case(f"pax-size-{label}", 30, REFUSED, tar(pax((b"size", value)), entry()))
     yield Case("pax-nul-in-path", 30, REFUSED, tar(pax((b"path", b"a\0b")), entry()), "damaged")
     yield Case("pax-nul-in-link", 30, REFUSED, tar(pax((b"linkpath", b"a\0b")), link(b"l", b"x")), "damaged")
     yield Case("pax-twice", 30, REFUSED, tar(pax((b"path", b"a")), pax((b"path", b"b")), entry()), "two pax")
     yield Case("pax-key-twice", 30, REFUSED, tar(pax((b"path", b"a"), (b"path", b"b")), entry()), "damaged")
-    damaged = {"length": b"99 path=a\n", "no-length": b"path=a\n", "short": b"3 path=a\n", "no-equals": b"8 patha\n", "no-newline": b"9 path=ab",
-               "minus": b"-9 path=a\n", "zero": b"0 path=a\n", "key": b"5 =a\n"}  # fmt: skip
-    for id, body in damaged.items():
-        yield Case(f"pax-damaged-{id}", 30, REFUSED, tar(entry(b"x", body, kind=b"x"), entry()), "damaged")
+    damaged = {
+        "length": b"99 path=a\n",
+        "no-length": b"path=a\n",
+        "short": b"3 path=a\n",
+        "no-equals": b"8 patha\n",
+        "no-newline": b"9 path=ab",
+        "minus": b"-9 path=a\n",
+        "zero": b"0 path=a\n",
+        "key": b"5 =a\n",
+    }
+    for label, body in damaged.items():
+        yield Case(f"pax-damaged-{label}", 30, REFUSED, tar(entry(b"x", body, kind=b"x"), entry()), "damaged")
     yield Case("pax-huge", 30, REFUSED, tar(pax((b"comment", b"x" * (2 << 20))), entry()), "record")
     yield Case(
         "pax-global-comment", 30, OK, tar(pax((b"comment", b"0f3a"), kind=b"g"), entry(b"x")), holds={b"x": TEXT}
@@ -239,14 +253,14 @@ def _records():
 def _numbers():
     binary = (660).to_bytes(12, "big")
     yield Case("size-binary", 30, OK, tar(entry(size=b"\x80" + binary[1:])), holds={b"a.dat": TEXT})
-    for id, size in {
+    for label, size in {
         "negative": b"\xff" * 12,
         "endless": b"\x80" + b"\xff" * 11,
         "letters": b"hello",
         "eight": b"00000000008",
         "minus": b"-1",
     }.items():
-        yield Case(f"size-{id}", 30, REFUSED, tar(entry(size=size)))
+        yield Case(f"size-{label}", 30, REFUSED, tar(entry(size=size)))
     yield Case("size-blanks", 30, OK, tar(entry(size=b"      1224 \0")), holds={b"a.dat": TEXT})
     yield Case("size-more-than-there-is", 31, REFUSED, tar(entry(size=1 << 20)), "cut off")
     yield Case("size-8-gib", 31, REFUSED, tar(entry(size=b"77777777777")), "times")
@@ -279,8 +293,14 @@ def _ends():
 
 def _codecs():
     good, holds = tar(entry(b"a"), entry(b"b/c", bytes(70_000) + TEXT)), {b"a": TEXT}
-    packed = {"tar.gz": gzip.compress(good), "tgz": gzip.compress(good), "tar.bz2": bz2.compress(good), "tar.xz": lzma.compress(good),
-              "tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress(good), "TAR.GZ": gzip.compress(good)}  # fmt: skip
+    packed = {
+        "tar.gz": gzip.compress(good),
+        "tgz": gzip.compress(good),
+        "tar.bz2": bz2.compress(good),
+        "tar.xz": lzma.compress(good),
+        "tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress(good),
+        "TAR.GZ": gzip.compress(good),
+    }
     two = {"tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress, "tar.zst": zstandard.compress}
     for suffix, content in packed.items():
         name = f"case.{suffix}"
@@ -320,19 +340,19 @@ def _codecs():
 
 
 def _programs():
-    for format, id in ((tarfile.USTAR_FORMAT, "ustar"), (tarfile.GNU_FORMAT, "gnu"), (tarfile.PAX_FORMAT, "pax")):
+    for layout, label in ((tarfile.USTAR_FORMAT, "ustar"), (tarfile.GNU_FORMAT, "gnu"), (tarfile.PAX_FORMAT, "pax")):
         out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w", format=format) as archive:
+        with tarfile.open(fileobj=out, mode="w", format=layout) as archive:
             for name in ("case", "case/d"):
                 member = tarfile.TarInfo(name)
                 member.type = tarfile.DIRTYPE
                 archive.addfile(member)
             for name in ("case/x", "case/d/" + "n" * 90, "y" * 60 + "/" + "z" * 80):
                 member = tarfile.TarInfo(name)
-                member.size, member.mtime = len(TEXT), 1_700_000_000.25 if id == "pax" else 1_700_000_000
+                member.size, member.mtime = len(TEXT), 1_700_000_000.25 if label == "pax" else 1_700_000_000
                 archive.addfile(member, io.BytesIO(TEXT))
         long = b"y" * 60 + b"/" + b"z" * 80
-        yield Case(f"python-{id}", 30, OK, out.getvalue(), holds={b"case/x": TEXT, long: TEXT, b"case/d": "/"})
+        yield Case(f"python-{label}", 30, OK, out.getvalue(), holds={b"case/x": TEXT, long: TEXT, b"case/d": "/"})
 
 
 def cases():

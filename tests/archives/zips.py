@@ -1,11 +1,14 @@
 """Zips as people make them, as programs make them, and as nobody should: each with its verdict and the rule it exercises.
 
-``member(...)`` describes one member, with any field of either header overridden; ``build(...)`` puts them together, with any field of the
-end records overridden. ``CASES`` is the table. Rules are numbered as in the safety list of the archive room:
+``member(...)`` describes one member, with any field of either header overridden; ``build(...)`` puts them together,
+with any field of the end records overridden; ``cases()`` is the table. The rules:
 
- 1 ".."  2 absolute  3 drive  4 backslash  5 empty, NUL, control  6 length  7 odd on Windows  8 duplicates  9 text of names  10 links as
- parents  11 links  13 types  14 modes, times  15 limits, ratio  16 overlap  17 sizes, CRC, end of stream  19 end record  20 directory
- 21 zip64  22 local against central  23 data descriptor  24 encryption, methods  25 disks, hidden  26 empty, not a zip  27 cut off  28 nested
+ 1 ".."             2 absolute        3 drive             4 backslash            5 empty, NUL, control
+ 6 length           7 odd on Windows  8 duplicates        9 text of names       10 links as parents
+11 links           13 types          14 modes, times     15 limits, ratio       16 overlap
+17 sizes, CRC, end of the stream     19 end record       20 directory           21 zip64
+22 local header against directory    23 data descriptor  24 encryption, method  25 disks, hidden members
+26 empty, not a zip                  27 cut off          28 nested
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def raw_deflate(content, level=6):
 
 
 def pack_lzma(content, *, mark=True):
-    model = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
+    model = {"label": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
     packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[model])
     return b"\x09\x04\x05\x00" + bytes([93]) + struct.pack("<I", 1 << 16) + packer.compress(content) + packer.flush()
 
@@ -114,7 +117,12 @@ def build(
     if wide is not None:
         place = len(out) - base
         fields = {
-            **{"count": len(members), "size": len(directory), "offset": start, "told": place, "length": 44, "disks": 1},
+            "count": len(members),
+            "size": len(directory),
+            "offset": start,
+            "told": place,
+            "length": 44,
+            "disks": 1,
             **wide,
         }
         out += struct.pack(
@@ -179,24 +187,34 @@ def _names():
     for number, name in enumerate((b"..\\x", b"a\\..\\x", b"\\x", b"C:\\x")):
         yield Case(f"name-fat-{number}", 4, REFUSED, named(name, host=FAT))
     good = {
-        "blanks": b" a b ", "dots": b"...", "dot-file": b".hidden", "tilde": b"~/x", "percent": b"100%/x", "plus": b"a+b#c?d&e",
-        "dash": b"-rf", "star": b"*", "dollar": b"$HOME/`x`", "quote": b"it's \"x\"", "dots-inside": b"a..b/c..", "dot-part": b"a/.b",
-    }  # fmt: skip
-    for id, name in good.items():
-        yield Case(f"name-good-{id}", 5, OK, named(name), holds={name: TEXT})
+        "blanks": b" a b ",
+        "dots": b"...",
+        "dot-file": b".hidden",
+        "tilde": b"~/x",
+        "percent": b"100%/x",
+        "plus": b"a+b#c?d&e",
+        "dash": b"-rf",
+        "star": b"*",
+        "dollar": b"$HOME/`x`",
+        "quote": b'it\'s "x"',
+        "dots-inside": b"a..b/c..",
+        "dot-part": b"a/.b",
+    }
+    for label, name in good.items():
+        yield Case(f"name-good-{label}", 5, OK, named(name), holds={name: TEXT})
     yield Case("name-control", 5, OK, named(b"a\n\x1b[31mb"), holds={b"a\n\x1b[31mb": TEXT})
     yield Case("name-dot-slash", 5, OK, named(b"./a/./b//c"), holds={b"a/b/c": TEXT})
     yield Case("name-top-directory", 5, OK, named(b"./", content=b"", method=0, mode=FOLDER), holds={b"good.dat": TEXT})
     yield Case("name-255", 6, OK, named(b"x" * 255), holds={b"x" * 255: TEXT})
     yield Case("name-100-levels", 6, OK, named(b"/".join([b"d"] * 100)), holds={b"/".join([b"d"] * 100): TEXT})
-    for id, name in {
+    for label, name in {
         "reserved": b"CON",
         "colon": b"file.txt:stream",
         "dot-end": b"x.",
         "blank-end": b"x ",
         "nul": b"aux.h",
     }.items():
-        yield Case(f"name-windows-{id}", 7, OK, named(name), holds={name: TEXT})
+        yield Case(f"name-windows-{label}", 7, OK, named(name), holds={name: TEXT})
     yield Case("backslash-explorer", 4, OK, named(b"case\\in\\x.dat", host=FAT), holds={b"case/in/x.dat": TEXT})
     yield Case("backslash-ntfs", 4, OK, named(b"case\\x.dat", host=NTFS), holds={b"case/x.dat": TEXT})
     yield Case("backslash-folder", 4, OK, named(b"case\\", content=b"", method=0, host=FAT), holds={b"case": "/"})
@@ -231,9 +249,9 @@ def _duplicates():
         "same": (b"x", b"x"), "dot": (b"x", b"./x"), "slashes": (b"a/x", b"a//x"), "file-below-file": (b"a", b"a/b"),
         "file-above-file": (b"a/b", b"a"), "deep": (b"a/b/c/d", b"a/b"), "three": (b"p/q", b"p/q/"),
     }  # fmt: skip
-    for id, (first, second) in twice.items():
+    for label, (first, second) in twice.items():
         folder = {"content": b"", "method": 0} if second.endswith(b"/") else {}
-        yield Case(f"twice-{id}", 8, REFUSED, build([member(first), member(second, **folder)]))
+        yield Case(f"twice-{label}", 8, REFUSED, build([member(first), member(second, **folder)]))
     yield Case("twice-slash-kind", 8, REFUSED, build([member(b"a/x"), member(b"a\\x", host=FAT)]), "twice")
     yield Case("twice-text", 8, REFUSED, build([member("ü".encode()), member(b"\x81", host=FAT)]), "twice")
     folder = member(b"a/", b"", method=0, mode=FOLDER)
@@ -251,8 +269,8 @@ def _links():
         "absolute": b"/etc", "up": b"..", "up-file": b"../x", "far": b"d/../../x", "middle": b"d/../x", "empty": b"",
         "nul": b"a\0b", "endless": b"x" * 4096, "huge": b"x/" * 20000, "slashes": b"//etc",
     }  # fmt: skip
-    for id, target in out.items():
-        yield Case(f"link-{id}", 11, REFUSED, build([member(b"good"), link(b"l", target)]))
+    for label, target in out.items():
+        yield Case(f"link-{label}", 11, REFUSED, build([member(b"good"), link(b"l", target)]))
     yield Case("link-deep-up", 11, REFUSED, build([link(b"a/b/l", b"../../../x")]), "link")
     yield Case("link-chain-out", 11, REFUSED, build([link(b"a/l", b"."), link(b"a/m", b"l/../../x")]), "link")
     inside = build(
@@ -283,10 +301,10 @@ def _links():
 
 
 def _types():
-    for id, mode in {"char": 0o020644, "block": 0o060644, "socket": 0o140644}.items():
-        yield Case(f"type-{id}", 13, REFUSED, build([member(b"x", mode=mode)]), "device")
-    for id, mode in {"fifo": 0o010600, "none": 0, "plain": 0o100000, "suid": 0o104755, "unknown": 0o150644}.items():
-        yield Case(f"type-{id}", 13, OK, build([member(b"x", mode=mode)]), holds={b"x": TEXT})
+    for label, mode in {"char": 0o020644, "block": 0o060644, "socket": 0o140644}.items():
+        yield Case(f"type-{label}", 13, REFUSED, build([member(b"x", mode=mode)]), "device")
+    for label, mode in {"fifo": 0o010600, "none": 0, "plain": 0o100000, "suid": 0o104755, "unknown": 0o150644}.items():
+        yield Case(f"type-{label}", 13, OK, build([member(b"x", mode=mode)]), holds={b"x": TEXT})
     yield Case(
         "type-info-zip-stdin", 13, OK, build([member(b"-", mode=0o010600, flags=8, descriptor=b"PK\7\x08" + bytes(12))])
     )
@@ -298,11 +316,11 @@ def _types():
     yield Case("type-folder-deflated", 13, OK, build([member(b"d/", b"", data=b"\3\0")]), holds={b"d": "/"})
     yield Case("type-folder-huge-packed", 15, REFUSED, build([member(b"d/", b"", data=bytes(20000))]), "content")
     stamps = {"zero": (0, 0), "ones": (0xFFFF, 0xFFFF), "month-15": (0, 15 << 5 | 31), "now": (0x6000, 0x5A21)}
-    for id, stamp in stamps.items():
-        yield Case(f"time-{id}", 14, OK, build([member(b"x", stamp=stamp)]), holds={b"x": TEXT})
-    for id, value in {"old": -(1 << 31), "late": (1 << 31) - 1}.items():
+    for label, stamp in stamps.items():
+        yield Case(f"time-{label}", 14, OK, build([member(b"x", stamp=stamp)]), holds={b"x": TEXT})
+    for label, value in {"old": -(1 << 31), "late": (1 << 31) - 1}.items():
         yield Case(
-            f"time-extended-{id}", 14, OK, build([member(b"x", extra=field(0x5455, struct.pack("<Bi", 1, value)))])
+            f"time-extended-{label}", 14, OK, build([member(b"x", extra=field(0x5455, struct.pack("<Bi", 1, value)))])
         )
     yield Case("time-extended-short", 14, OK, build([member(b"x", extra=field(0x5455, b"\1"))]))
     ntfs = field(0x0A, struct.pack("<IHHQQQ", 0, 1, 24, (1 << 64) - 1, 0, 0))
@@ -314,21 +332,24 @@ def _sizes():
         "crc": {"crc": 1}, "longer": {"unpacked": len(TEXT) + 1}, "shorter": {"unpacked": len(TEXT) - 1}, "none": {"unpacked": 0},
         "huge": {"unpacked": 0xFFFFFFFE}, "double": {"unpacked": 2 * len(TEXT)},
     }  # fmt: skip
-    for id, lie in lies.items():
-        yield Case(f"size-{id}", 17, REFUSED, build([member(central=lie, local=lie)]))
-        yield Case(f"size-{id}-descriptor", 17, REFUSED, build([member(central=lie, flags=8, descriptor=bytes(16))]))
+    for label, lie in lies.items():
+        yield Case(f"size-{label}", 17, REFUSED, build([member(central=lie, local=lie)]))
+        yield Case(f"size-{label}-descriptor", 17, REFUSED, build([member(central=lie, flags=8, descriptor=bytes(16))]))
     for method in (12, 14, 93, 95):
-        for id in ("crc", "longer", "shorter"):
+        for label in ("crc", "longer", "shorter"):
             yield Case(
-                f"size-{id}-{method}", 17, REFUSED, build([member(method=method, central=lies[id], local=lies[id])])
+                f"size-{label}-{method}",
+                17,
+                REFUSED,
+                build([member(method=method, central=lies[label], local=lies[label])]),
             )
     packed = raw_deflate(TEXT)
     wounds = {
         "trailing": packed + b"junk", "trailing-zero": packed + b"\0", "cut": packed[:-3], "no-end": packed[:-1], "empty": b"",
         "garbage": b"\xff" * 60, "two-streams": packed + packed,
     }  # fmt: skip
-    for id, data in wounds.items():
-        yield Case(f"deflate-{id}", 17, REFUSED, build([member(data=data)]))
+    for label, data in wounds.items():
+        yield Case(f"deflate-{label}", 17, REFUSED, build([member(data=data)]))
     for method in (12, 14, 93, 95):
         good = PACKERS[method](TEXT)
         yield Case(f"packed-{method}", 24, OK, build([member(method=method)]), holds={b"a.dat": TEXT})
@@ -443,8 +464,8 @@ def _ends():
         "end-comment-holds-zip", 19, REFUSED, build(good, comment=build([member(b"evil")])), "different archives"
     )
     yield Case("end-comment-holds-empty", 19, OK, build(good, comment=b"PK\5\6" + bytes(18)), holds=holds)
-    for id, pad in {"1": 1, "511": 511, "64k": 65536, "300k": 300_000}.items():
-        yield Case(f"end-zeros-{id}", 19, OK, build(good, trailing=bytes(pad)), holds=holds)
+    for label, pad in {"1": 1, "511": 511, "64k": 65536, "300k": 300_000}.items():
+        yield Case(f"end-zeros-{label}", 19, OK, build(good, trailing=bytes(pad)), holds=holds)
     yield Case("end-trailing-text", 19, REFUSED, build(good, trailing=b"\r\n"), "follow")
     yield Case("end-trailing-junk", 19, REFUSED, build(good, trailing=b"x" * 3000), "follow")
     yield Case("end-trailing-zip", 19, OK, build([member(b"first")]) + b"", holds={b"first": TEXT})
@@ -495,12 +516,20 @@ def _wide():
         "zip64-end-prefix-shifted", 21, OK, build(good, prefix=b"stub" * 9, shifted=True, wide={}, **ones), holds=holds
     )
     wrong = {
-        "count": {"count": 3}, "endless-count": {"count": 1 << 60}, "size": {"size": 1 << 40}, "offset": {"offset": 1 << 60}, "told": {"told": 4},
-        "told-past": {"told": 1 << 62}, "signature": {"signature": b"PK\6\5"}, "length": {"length": 60}, "data": {"data": b"1234", "length": 48},
-        "gap": {"data": b"1234"}, "disks": {"disks": 3},
-    }  # fmt: skip
-    for id, fields in wrong.items():
-        yield Case(f"zip64-end-{id}", 21, REFUSED, build(good, wide=fields, **ones))
+        "count": {"count": 3},
+        "endless-count": {"count": 1 << 60},
+        "size": {"size": 1 << 40},
+        "offset": {"offset": 1 << 60},
+        "told": {"told": 4},
+        "told-past": {"told": 1 << 62},
+        "signature": {"signature": b"PK\6\5"},
+        "length": {"length": 60},
+        "data": {"data": b"1234", "length": 48},
+        "gap": {"data": b"1234"},
+        "disks": {"disks": 3},
+    }
+    for label, fields in wrong.items():
+        yield Case(f"zip64-end-{label}", 21, REFUSED, build(good, wide=fields, **ones))
     yield Case("zip64-end-contradicts-count", 21, REFUSED, build(good, wide={}, count=1), "contradict")
     yield Case("zip64-end-contradicts-size", 21, REFUSED, build(good, wide={}, size=5), "contradict")
     yield Case("zip64-no-locator", 21, REFUSED, build(good, **ones))
@@ -535,26 +564,44 @@ def _longer_field():
 
 def _locals():
     differ = {
-        "name": {"name": b"b.dat"}, "name-shorter": {"name": b"a.da"}, "name-climbs": {"name": b"../.."}, "method": {"method": 0},
-        "encrypted": {"flags": 1}, "crc": {"crc": 1}, "packed": {"packed": 1}, "unpacked": {"unpacked": 1}, "signature": {"signature": b"PK\3\5"},
-        "sizes-zero": {"packed": 0, "unpacked": 0, "crc": 0}, "ones-no-field": {"packed": 0xFFFFFFFF}, "extra-too-long": {"extra_size": 60000},
+        "name": {"name": b"b.dat"},
+        "name-shorter": {"name": b"a.da"},
+        "name-climbs": {"name": b"../.."},
+        "method": {"method": 0},
+        "encrypted": {"flags": 1},
+        "crc": {"crc": 1},
+        "packed": {"packed": 1},
+        "unpacked": {"unpacked": 1},
+        "signature": {"signature": b"PK\3\5"},
+        "sizes-zero": {"packed": 0, "unpacked": 0, "crc": 0},
+        "ones-no-field": {"packed": 0xFFFFFFFF},
+        "extra-too-long": {"extra_size": 60000},
         "name-case": {"name": b"A.dat"},
-    }  # fmt: skip
-    for id, fields in differ.items():
-        yield Case(f"local-{id}", 22, REFUSED, build([member(b"a.dat", local=fields)]))
+    }
+    for label, fields in differ.items():
+        yield Case(f"local-{label}", 22, REFUSED, build([member(b"a.dat", local=fields)]))
     same = {
-        "version": {"need": 45}, "time": {"time": 7, "date": 7}, "extra": {"extra": field(0x7855, b"abcd")}, "zipalign": {"extra": bytes(3)},
+        "version": {"need": 45},
+        "time": {"time": 7, "date": 7},
+        "extra": {"extra": field(0x7855, b"abcd")},
+        "zipalign": {"extra": bytes(3)},
         "utf8-flag": {"flags": 0x800},
-    }  # fmt: skip
-    for id, fields in same.items():
-        yield Case(f"local-other-{id}", 22, OK, build([member(b"a.dat", local=fields)]), holds={b"a.dat": TEXT})
+    }
+    for label, fields in same.items():
+        yield Case(f"local-other-{label}", 22, OK, build([member(b"a.dat", local=fields)]), holds={b"a.dat": TEXT})
     packed = raw_deflate(TEXT)
     nothing = {"crc": 0, "packed": 0, "unpacked": 0}
     told = struct.pack("<III", zlib.crc32(TEXT), len(packed), len(TEXT))
     wide = struct.pack("<IQQ", zlib.crc32(TEXT), len(packed), len(TEXT))
-    for id, tail in {"12": told, "16": b"PK\7\x08" + told, "20": wide, "24": b"PK\7\x08" + wide, "none": b""}.items():
+    for label, tail in {
+        "12": told,
+        "16": b"PK\7\x08" + told,
+        "20": wide,
+        "24": b"PK\7\x08" + wide,
+        "none": b"",
+    }.items():
         again = [member(b"a.dat", flags=8, local=nothing, descriptor=tail), member(b"b.dat")]
-        yield Case(f"descriptor-{id}", 23, OK, build(again), holds={b"a.dat": TEXT, b"b.dat": TEXT})
+        yield Case(f"descriptor-{label}", 23, OK, build(again), holds={b"a.dat": TEXT, b"b.dat": TEXT})
     hidden = local_header(member(b"hidden")["local"]) + packed
     yield Case(
         "hidden-between",
@@ -573,8 +620,8 @@ def _locals():
 
 
 def _refused_kinds():
-    for flags, id in ((1, "zip-crypto"), (0x41, "strong"), (0x2001, "masked")):
-        yield Case(f"encrypted-{id}", 24, REFUSED, build([member(flags=flags)]), "encrypted")
+    for flags, label in ((1, "zip-crypto"), (0x41, "strong"), (0x2001, "masked")):
+        yield Case(f"encrypted-{label}", 24, REFUSED, build([member(flags=flags)]), "encrypted")
     yield Case(
         "encrypted-aes",
         24,
@@ -582,8 +629,18 @@ def _refused_kinds():
         build([member(method=99, flags=1, extra=field(0x9901, b"\2\0AE\3\x08\0"))]),
         "encrypted",
     )
-    for method, name in {1: "shrink", 2: "reduce", 6: "implode", 9: "deflate64", 10: "dcl implode", 19: "ibm lz77", 96: "jpeg", 97: "wavpack",
-                         98: "ppmd", 77: "unknown"}.items():  # fmt: skip
+    for method, name in {
+        1: "shrink",
+        2: "reduce",
+        6: "implode",
+        9: "deflate64",
+        10: "dcl implode",
+        19: "ibm lz77",
+        96: "jpeg",
+        97: "wavpack",
+        98: "ppmd",
+        77: "unknown",
+    }.items():
         yield Case(f"method-{method}", 24, REFUSED, build([member(method=method)]), f"method {method} ({name}")
     yield Case("patched", 24, REFUSED, build([member(flags=0x20)]), "patched")
     yield Case("disk-member", 25, REFUSED, build([member(central={"disk": 1})]), "disk")
@@ -594,41 +651,55 @@ def _refused_kinds():
     yield Case("empty-object", 26, REFUSED, b"", "0 bytes")
     xml = b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>"
     others = {
-        "xml": (xml, "XML"), "html": (b"<!DOCTYPE html><html>denied</html>", "HTML"), "gzip": (b"\x1f\x8b\x08" + bytes(20), "gzip"),
-        "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(30), "7z"), "rar": (b"Rar!\x1a\x07\1\0", "rar"), "zeros": (bytes(5000), "zeros"), "text": (b"hello", "hello"),
-        "tar": (bytes(257) + b"ustar\x0000" + bytes(300), "tar"), "zstd": (zstandard.compress(TEXT), "zstd"), "pk": (b"PK", "no end"),
-    }  # fmt: skip
-    for id, (content, says) in others.items():
-        yield Case(f"not-{id}", 26, REFUSED, content, says)
+        "xml": (xml, "XML"),
+        "html": (b"<!DOCTYPE html><html>denied</html>", "HTML"),
+        "gzip": (b"\x1f\x8b\x08" + bytes(20), "gzip"),
+        "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(30), "7z"),
+        "rar": (b"Rar!\x1a\x07\1\0", "rar"),
+        "zeros": (bytes(5000), "zeros"),
+        "text": (b"hello", "hello"),
+        "tar": (bytes(257) + b"ustar\x0000" + bytes(300), "tar"),
+        "zstd": (zstandard.compress(TEXT), "zstd"),
+        "pk": (b"PK", "no end"),
+    }
+    for label, (content, says) in others.items():
+        yield Case(f"not-{label}", 26, REFUSED, content, says)
     whole = build([member(b"a.dat"), member(b"b.dat")])
-    for id, length in {
+    for label, length in {
         "half": len(whole) // 2,
         "end": len(whole) - 22,
         "one": len(whole) - 1,
         "head": 30,
         "four": 4,
     }.items():
-        yield Case(f"cut-{id}", 27, REFUSED, whole[:length])
+        yield Case(f"cut-{label}", 27, REFUSED, whole[:length])
     yield Case("cut-front", 27, REFUSED, whole[100:])
     yield Case("cut-middle", 27, REFUSED, whole[:40] + whole[90:])
 
 
 def _programs():
     """As the programs that people use write them."""
-    for id, method in {"stored": 0, "deflate": 8, "bzip2": 12, "lzma": 14}.items():
+    for label, method in {"stored": 0, "deflate": 8, "bzip2": 12, "lzma": 14}.items():
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", method) as archive:
             archive.writestr("case/inputs.in", TEXT)
             archive.writestr("case/empty/", "")
-        yield Case(f"python-{id}", 24, OK, out.getvalue(), holds={b"case/inputs.in": TEXT, b"case/empty": "/"})
+        yield Case(f"python-{label}", 24, OK, out.getvalue(), holds={b"case/inputs.in": TEXT, b"case/empty": "/"})
     out = Unseekable()
     with zipfile.ZipFile(out, "w", 8) as archive:
         archive.writestr("x", TEXT)
     yield Case("python-pipe", 23, OK, out.getvalue(), holds={b"x": TEXT})
     mac = [
-        member(b"case/x.dat", flags=8, host=DARWIN, local={"crc": 0, "packed": 0, "unpacked": 0}, descriptor=b"PK\7\x08" + bytes(12)),
-        member(b"__MACOSX/", b"", method=0, mode=FOLDER), member(b"__MACOSX/case/._x.dat", bytes(82)),
-    ]  # fmt: skip
+        member(
+            b"case/x.dat",
+            flags=8,
+            host=DARWIN,
+            local={"crc": 0, "packed": 0, "unpacked": 0},
+            descriptor=b"PK\7\x08" + bytes(12),
+        ),
+        member(b"__MACOSX/", b"", method=0, mode=FOLDER),
+        member(b"__MACOSX/case/._x.dat", bytes(82)),
+    ]
     yield Case("macos", 23, OK, build(mac), holds={b"case/x.dat": TEXT, b"__MACOSX": "/"})
     java = [
         member(b"META-INF/", b"", method=0, extra=field(0xCAFE, b""), host=FAT),

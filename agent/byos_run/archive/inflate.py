@@ -182,7 +182,7 @@ def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int, end_mark:
     model = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary}
     model.update(lc=properties % 9, lp=properties // 9 % 5, pb=properties // 45)
     left = unpacked_bytes
-    errors = (*_ERRORS, lzma.LZMAError)
+    errors: tuple[type[Exception], ...] = (*_ERRORS, lzma.LZMAError)
     try:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[model])
         for piece in _lzma_raw(decoder, rest, chunks):

@@ -94,7 +94,10 @@ class Unzip:
 
     def _decode(self, workers: Pool) -> None:
         jobs = Jobs(self._jobs())
-        futures = [workers.submit(self._work, jobs) for _ in range(self._ahead.workers)]
+        count = self._ahead.workers
+        if self._plan.kind == "file":  # a prefix may hold thousands: no more workers than parts
+            count = min(count, -(-self._plan.total_bytes // self._ahead.part_bytes))
+        futures = [workers.submit(self._work, jobs) for _ in range(count)]
         try:
             wait(futures)
         finally:

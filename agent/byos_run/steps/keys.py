@@ -113,7 +113,7 @@ KEYS = (
     Key("publish.overwrite", SWITCH, "false", "the output prefix may hold objects that are not ours"),
     Key("publish.while_running", SWITCH, "true", "publish while the solver runs"),
     Key("publish.settle", DURATION, '"10s"', "how long a file must not change", "settle_s"),
-    Key("publish.live", _GLOBS, "[]", "growing files that are shown every minute", later=()),
+    Key("publish.live", _GLOBS, "[]", "growing files that are shown every minute"),
     Key("publish.priority", _GLOBS, "[]", "globs, first to last to be published"),
     Key("publish.cores_while_running", number(0), "1.0", "what publishing may take from the solver", later=()),
     Key("publish.delete_behind", SWITCH, "false", "free the disk as outputs are acknowledged", later=(False,)),
