@@ -243,10 +243,10 @@ class Solved:
     started_at: float
     notes: tuple[str, ...] = ()
     """What else the user should know, one line each: who outlived the command, what the log lacks."""
-    stop_file: str = ""
-    """Path in the case of the stop file that we made and the solver did not remove: it is no output, and has to go."""
     shared_memory: tuple[str, ...] = ()
     """Paths below /dev/shm that the run's processes had mapped; what is left of them is ours to remove."""
+    stop_file: str = ""
+    """Path in the case of the stop file that we made and the solver did not remove: it is no output, and has to go."""
 
     @property
     def code(self) -> int:

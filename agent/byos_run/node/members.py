@@ -63,6 +63,12 @@ class Census:
             self._strangers -= {self._root, self._agent}
             return tuple(table[pid] for pid in sorted(ours) if table[pid].alive)
 
+    @property
+    def seen(self) -> frozenset[int]:
+        """Pids of the run at the last look, the ended ones that nobody has reaped among them."""
+        with self._lock:
+            return frozenset(self._seen)
+
     def _is_ours(self, each: Kin) -> bool:
         if self._seen.get(each.pid) == each.start_ticks:
             return True

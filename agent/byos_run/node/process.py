@@ -141,16 +141,16 @@ class Running:
         """KILL until nobody is left, looked at twice; who is still there after *within_s* is in ``survivors``."""
         until = time.monotonic() + within_s
         pause_s, quiet = 0.001, 0
-        killed: set[int] = set()
+        ended: set[int] = set()
         while quiet < 2 and time.monotonic() < until:
             self.survivors = self._census.take(afresh=True)
+            ended.update(self._census.seen)  # also who died of the shim's death before we looked
             quiet = 0 if self.survivors else quiet + 1
             for each in self.survivors:
                 _send(each.pid, signal.SIGKILL)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.1)
-            killed.update(each.pid for each in self.survivors)
-            for pid in killed:
+            for pid in ended:
                 _reap(pid)
 
     def end(self) -> None:
