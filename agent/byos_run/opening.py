@@ -11,11 +11,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from byos_run import errors
 from byos_run.book import Book
 from byos_run.bucket.session import Session, secret_files
 from byos_run.bucket.wire import Wire
+from byos_run.errors import printable
+from byos_run.errors import ByosError
 from byos_run.model import Job, Place
-from byos_run.node import journal, process, scratch, workspace
+from byos_run.node import journal, neighbour, process, scratch, workspace
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
@@ -58,6 +61,7 @@ class Opened:
 def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     """Raises UsageError, NodeUnfit, AccessRefused, StoreUnreachable."""
     scratch.refuse_run_directory(place.run_directory, home=place.environ.get("HOME", ""))
+    _refuse_neighbours(place.run_directory)
     launch = solve.prepare(job=job, place=place)
     session = Session(settings=job.store, place=place)
     undeleted = forget_secrets(place)
@@ -75,6 +79,14 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     if job.deadline_s is not None:
         stop.end_by(time.monotonic() + job.deadline_s)
     earlier = opened.earlier()
+    earlier_case = earlier.room.case if earlier and earlier.room else None
+    try:
+        scratch.refuse_case(scratch=job.scratch, run_directory=place.run_directory, earlier_case=earlier_case)
+    except ByosError:
+        opened.close()
+        if earlier is None:
+            workspace.remove_tree(own)
+        raise
     continues = earlier is not None and _can_continue(earlier, opened, job)
     room = scratch.Room(place.run_directory / "case")
     if continues and earlier is not None and earlier.room is not None:
@@ -86,6 +98,17 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
         job=job, place=place, stop=stop, book=book, run_id=run_id, launch=launch, session=session, wire=wire, journal=opened,
         own_directory=own, earlier=earlier, continues=continues, room=room,
     )  # fmt: skip
+
+
+def _refuse_neighbours(run_directory: Path) -> None:
+    """A live run below this directory would lose its files to our purge."""
+    for path, marker in neighbour.live_neighbours(run_directory, skip={journal.DIRECTORY_NAME}).items():
+        raise errors.UsageError(
+            [
+                f"the run directory {str(run_directory)!r} holds another live run, in {printable(path)!r} (process {marker.pid})"
+            ],
+            hint="start each run in a directory of its own",
+        )
 
 
 def forget_secrets(place: Place) -> list[str]:
@@ -101,6 +124,7 @@ def _can_continue(earlier: Earlier, opened: Journal, job: Job) -> bool:
         and earlier.room is not None
         and earlier.room.case.is_dir()
         and earlier.output == str(job.output)
+        and not earlier.manifest_key  # it published all, and this is a new run
         and not job.again
         and opened.load_snapshot("case") is not None
     )

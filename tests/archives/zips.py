@@ -46,7 +46,7 @@ def raw_deflate(content, level=6):
 
 
 def pack_lzma(content, *, mark=True):
-    model = {"label": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
+    model = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
     packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[model])
     return b"\x09\x04\x05\x00" + bytes([93]) + struct.pack("<I", 1 << 16) + packer.compress(content) + packer.flush()
 

@@ -520,3 +520,22 @@ def test_publishing_beside_the_solver_can_be_left_out(bucket, tmp_path, shipped_
         assert process.wait(30) == 0
 
     assert outputs(bucket) == {"x.out": 2}
+
+
+def test_a_directory_that_holds_a_live_run_is_refused(bucket, tmp_path, shipped_file, minio_store, run_environ, run_byos):
+    """64 for a run started above another: its purge would empty that one's directory."""
+    asked = job(bucket, "echo ready; while [ ! -e go ]; do sleep 0.05; done")
+    directory = tmp_path / "above" / "below"
+    runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
+    with runs.started(directory, env=run_environ()) as process:
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+        above = run_byos({**asked, "output": bucket.url("out/other")}, directory=tmp_path / "above", platform=True)
+        (directory / "case" / "go").touch()
+        output = process.stdout.read()
+        code = process.wait(30)
+
+    assert above.code == 64, above.output
+    assert "'below'" in above.output
+    assert code == 0, output

@@ -172,7 +172,7 @@ def _no_end(source: ByteSource, tail: bytes) -> BadInput:
     head = bytes(source.read(0, min(source.size_bytes, 512)))
     if head[:4] == b"PK\7\x08":
         return several_disks(source.url)
-    if at >= 0 and head[:2] == b"PK" and at + _END.size < len(tail):
+    if 0 <= at < len(tail) - _END.size:
         return BadInput(
             f"{source.url}: its end record does not end the object: bytes follow it, or its comment is cut off",
             hint="upload it again; if something was appended to it, zip -F case.zip --out whole.zip repairs it",
