@@ -5,10 +5,10 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test lint lock clean
+.PHONY: help build smoke test test-nodes bench lint lock clean
 
 help:  ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 build:  ## dist/byos-run, the one file
 	@$(PYTHON) packaging/build.py
@@ -18,6 +18,12 @@ smoke:  ## the main job on real parts: MinIO, an 8-rank MPI solver, two runs of 
 
 test:  ## the whole suite
 	@$(dev)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-nodes:  ## the file on every Python and in every broken surrounding; writes packaging/NODES.md
+	@$(dev)/bin/python -m tests.nodes
+
+bench:  ## the race against the shell script, s5cmd and rclone; writes tests/bench/RESULTS.md (ARGS="small --rounds 3")
+	@$(PYTHON) tests/bench/bench.py $(ARGS)
 
 lint:  ## ruff, mypy --strict, the import law
 	@d=$(dev) && $$d/bin/ruff check . && $$d/bin/ruff format --check . && $$d/bin/mypy && $$d/bin/python -m pytest -q tests/test_house.py

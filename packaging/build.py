@@ -1,7 +1,7 @@
 """Builds dist/byos-run: ``python3 packaging/build.py``; ``--lock`` refreshes the lock instead.
 
     interpreters of this builder -> libraries as the lock names them, trimmed and compiled -> the program's own modules
-    -> parts -> one file, and SHA256SUMS beside it
+    -> parts -> one file, its bill of materials and SHA256SUMS beside it
 
 Needs CPython 3.9 or newer and, the first time, a package index; nothing else. Two builds with the same set of
 interpreters and the same zlib give the same bytes, whatever the time, the umask or the place.
@@ -20,11 +20,13 @@ import tempfile
 import libraries
 import natives
 import pack
+import sbom
 import stage
 from pythons import MACHINES, PYTHONS, installed, tag
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
+LICENCE = "Apache-2.0"
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def main() -> None:
     parts["index.json"] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
     os.makedirs(os.path.dirname(options.output), exist_ok=True)
     pack.written(path=options.output, header=header(), parts=parts, texts=texts(carried))
+    accompanied(options.output, carried=carried, version=index["byos-run"])
     said(options.output, interpreters)
 
 
@@ -115,6 +118,12 @@ def described(*, carried: dict, sources: dict[str, bytes], interpreters: dict, p
             }
             for python in PYTHONS
         },
+        "bundled": {
+            each[0]: each[1]
+            for name, its_version in sorted(carried["metadata"])
+            for each in sbom.bundled(name, its_version)
+            if each[1]
+        },
         "parts": pack.described(parts),
     }
 
@@ -150,10 +159,21 @@ def texts(carried: dict) -> dict[str, bytes]:
     return found
 
 
+def accompanied(path: str, *, carried: dict, version: str) -> None:
+    """Writes ``<file>.cdx.json`` and SHA256SUMS, which covers both, beside the file."""
+    digest = hashlib.sha256(content(path)).hexdigest()
+    with open(path + ".cdx.json", "wb") as file:
+        file.write(sbom.document(carried=carried, version=version, file_sha256=digest, licence=LICENCE))
+    lines = [
+        "%s  %s\n" % (hashlib.sha256(content(each)).hexdigest(), os.path.basename(each))
+        for each in (path, path + ".cdx.json")
+    ]
+    with open(os.path.join(os.path.dirname(path), "SHA256SUMS"), "w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
 def said(path: str, interpreters: dict) -> None:
     digest = hashlib.sha256(content(path)).hexdigest()
-    with open(os.path.join(os.path.dirname(path), "SHA256SUMS"), "w", encoding="utf-8") as file:
-        file.write("%s  %s\n" % (digest, os.path.basename(path)))
     print("%s: %.2f MiB, sha256 %s" % (path, os.path.getsize(path) / 2**20, digest[:16]))
     for python in PYTHONS:
         if python not in interpreters:

@@ -24,11 +24,12 @@ WEEK_S = 7 * 24 * 3600
 
 
 def libraries(interpreters: dict[str, tuple[str, str]]) -> dict:
-    """Parts of all libraries: ``words``, ``modules``, ``data``, ``native``, ``licences``, ``packages``.
+    """Parts of all libraries: ``words``, ``modules``, ``data``, ``native``, ``licences``, ``packages``, ``metadata``.
 
     ``words``: version -> what modules are deflated with; ``modules``: version -> path -> see ``deflated``; ``data``:
     version -> path -> zlib bytes; ``native``: (version, processor) -> path -> see
-    ``natives.encoded``; ``licences``: name -> text; ``packages``: version -> distribution -> its version.
+    ``natives.encoded``; ``licences``: name -> text; ``packages``: version -> distribution -> its version;
+    ``metadata``: (distribution, version) -> what its wheel says of itself.
     """
     kept = os.path.join(stage.cache(), "libraries-" + digest(interpreters))
     if not os.path.isfile(kept):
@@ -60,13 +61,16 @@ def digest(interpreters: dict[str, tuple[str, str]]) -> str:
 
 def collected(*, trees: dict, interpreters: dict, scratch: str) -> dict:
     made: dict = {"words": {}, "modules": {}, "data": {}, "native": {}, "licences": {}, "packages": {}}
+    made["metadata"] = {}
     trees = {target: read(tree) for target, tree in trees.items()}
     for machine in MACHINES:
         made["native"].update(encoded({python: trees[python, machine][0] for python in PYTHONS}, machine=machine))
     for python in PYTHONS:
         for machine in MACHINES:
             made["licences"].update(trees[python, machine][1])
-        pure, _, made["packages"][python] = trees[python, MACHINES[0]]
+        pure, _, metadata = trees[python, MACHINES[0]]
+        made["metadata"].update(metadata)
+        made["packages"][python] = dict(sorted(metadata))
         modules = {path: content for path, content in pure.items() if path.endswith(".py")}
         data = {path: content for path, content in pure.items() if not path.endswith((".py", ".so"))}
         if python in interpreters:
@@ -92,9 +96,9 @@ def encoded(files: dict[str, dict[str, bytes]], *, machine: str) -> dict:
     }
 
 
-def read(tree: str) -> tuple[dict[str, bytes], dict[str, bytes], dict[str, str]]:
-    """(path -> trimmed bytes of what travels, name -> licence, distribution -> version) of one installed tree."""
-    files, licences, packages = {}, {}, {}
+def read(tree: str) -> tuple[dict[str, bytes], dict[str, bytes], dict[tuple[str, str], bytes]]:
+    """(path -> trimmed bytes of what travels, name -> licence, (distribution, version) -> metadata) of one installed tree."""
+    files, licences, metadata = {}, {}, {}
     for path in sorted(glob.glob(os.path.join(glob.escape(tree), "**"), recursive=True)):
         inside = os.path.relpath(path, tree)
         if not os.path.isfile(path):
@@ -104,11 +108,12 @@ def read(tree: str) -> tuple[dict[str, bytes], dict[str, bytes], dict[str, str]]
                 licences[inside.replace(".dist-info/", "/").replace("/licenses/", "/")] = file.read()
         elif inside.endswith(".dist-info/METADATA"):
             name, _, version = inside.split("/")[0][: -len(".dist-info")].rpartition("-")
-            packages[name] = version
+            with open(path, "rb") as file:
+                metadata[name, version] = file.read()
         elif trim.travels(inside):
             with open(path, "rb") as file:
                 files[inside] = trim.trimmed(path=inside, content=file.read())
-    return files, licences, packages
+    return files, licences, metadata
 
 
 def compiled(modules: dict[str, bytes], *, interpreter: str, stripped: str, scratch: str) -> dict[str, bytes]:

@@ -148,6 +148,20 @@ def test_shim_killed_and_marks_lost_is_still_ended(start):
     assert running.exit.signal is None
 
 
+def test_children_of_our_own_are_not_of_the_run(start):
+    """A process that we started before, in a session of its own, is not taken for an orphan of the shim."""
+    own = subprocess.Popen(["sleep", "608"], start_new_session=True)
+    running, _ = lines_of(start, "echo ready; exec sleep 609")
+    with running:
+        members = running.processes()
+    survived = own.poll() is None
+    own.kill()
+    own.wait()
+
+    assert own.pid not in {each.pid for each in members}
+    assert survived
+
+
 def test_output_ends_though_a_stranger_keeps_it_open(start):
     """Our log must end with the run even if somebody who is not of it was given its other end."""
     running, line = lines_of(start, "echo $$; exec sleep 607")

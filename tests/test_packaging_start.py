@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Callable
 
@@ -202,7 +204,7 @@ def test_cut_short(start: Start, tmp_path: Path) -> None:
         assert "cut short or altered" in by_sh.stderr
         assert (by_python.returncode != 0, "") == (True, by_python.stdout), length
         assert "cut" in by_python.stderr
-    for length in range(200, header, header // 9):
+    for length in [11, 12, 50, 100, *range(150, header, header // 20)]:
         file.write_bytes(whole[:length])
         done = start("sh", "byos-run", "--version")
         assert (done.returncode != 0, "") == (True, done.stdout), length
@@ -226,11 +228,33 @@ def test_altered(start: Start, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_the_checksum_beside_it(shipped_file: Path) -> None:
-    """SHA256SUMS names the file and its digest, as `sha256sum -c` reads it."""
-    digest, name = (shipped_file.parent / "SHA256SUMS").read_text().split()
+def test_the_checksums_beside_it(shipped_file: Path) -> None:
+    """SHA256SUMS names the file, its bill of materials and their digests, as `sha256sum -c` reads them."""
+    lines = (shipped_file.parent / "SHA256SUMS").read_text().splitlines()
 
-    assert (hashlib.sha256(shipped_file.read_bytes()).hexdigest(), "byos-run") == (digest, name)
+    assert ["byos-run", "byos-run.cdx.json"] == [line.split("  ")[1] for line in lines]
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256(shipped_file.with_name(name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    "command", [("./byos-run",), ("sh", "byos-run"), ("bash", "byos-run"), ("python3", "byos-run")]
+)
+def test_what_it_carries(start: Start, shipped_file: Path, command: tuple[str, ...]) -> None:
+    """`--version --json` prints versions and digests of what this very file carries, however it is started."""
+    done = start(*command, "--version", "--json")
+
+    said = json.loads(done.stdout)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert set(FITTING) == set(said["pythons"])
+    assert {"boto3", "botocore", "isal", "psutil", "zstandard"} <= set(said["pythons"]["3.9"]["packages"])
+    assert {"zstd", "isa-l"} <= set(said["bundled"])
+    with zipfile.ZipFile(shipped_file) as archive:
+        inside = {name: archive.read(name) for name in archive.namelist() if name in said["parts"]}
+    assert {"__main__.py", "own", "native/cp311-x86_64", "data/cp39"} <= set(inside)
+    for name, content in inside.items():
+        assert said["parts"][name] == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def test_size(shipped_file: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from byos_run.errors import EXIT_CODES
 from byos_run.steps.settle import help_of_keys
 

@@ -17,7 +17,7 @@ from byos_run import errors, log
 from byos_run.bucket import objects
 from byos_run.bucket.session import secret_files
 from byos_run.bucket.wire import Wire
-from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, Skipped, Solved, Unpublished
+from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, S3Url, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace
 from byos_run.node.pool import Every
 from byos_run.opening import SOLVER_LOG, Opened
@@ -85,10 +85,12 @@ class Run:
             self.digest = earlier.digest if self.continues and earlier else claim.digest_of(job, keys)
             claimed, self.hold = claim.claim(
                 wire=self.wire, job=job, run_id=self.run_id, digest=self.digest, status=self._status(),
-                is_dead=lambda status: neighbour.is_dead(status.get("marker") or {}), stop=self.stop, say=book.log.info,
+                is_dead=neighbour.is_dead, stop=self.stop, say=book.log.info,
             )  # fmt: skip
         self.attempt, self.before = claimed.attempt, claimed.earlier
         self.is_whole_already = claimed.complete and not self.continues
+        if not (self.is_whole_already and job.purge.when == "never"):
+            self.opened.clean()
         self.laid_down = self._laid_down()
         self.journal.begin(self.attempt, digest=self.digest, output=str(job.output), continues=self.continues)
         if self.is_whole_already:
@@ -139,7 +141,12 @@ class Run:
                 self.stop.ask("a lost claim")
                 self.stop.ask("a lost claim")
 
+        interrupted: list[bool] = []
+
         def watch() -> None:
+            if self.stop.cut and not interrupted:
+                interrupted.append(True)
+                self.opened.session.interrupt()
             if ask_at is not None and time.monotonic() >= ask_at:
                 self.stop.ask_once("the deadline")
 
@@ -182,6 +189,7 @@ class Run:
         ):
             self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
             self.journal.placed(self.room)
+            self.digest = claim.digest_of(job, self._keys_as_read())
             local = fetch.copy_local(
                 job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self._ours()
             )
@@ -216,6 +224,11 @@ class Run:
         for note in solved.notes:
             book.warn(note)
         book.log.info(_solved_line(solved), **log.facts(asdict(solved)))
+
+    def _keys_as_read(self) -> list[tuple[S3Url, str, str]]:
+        """An input that was replaced since the claim makes another run of this one."""
+        read = {str(item.url): item.etag for item in self.fetched}
+        return [(item.url, read.get(str(item.url), item.etag), item.version_id) for item in self.inputs]
 
     def _note(self, write: Callable[[], None]) -> None:
         """Tell the journal what came after the solve: a solver that has filled the disk must not keep its outputs here."""
@@ -286,7 +299,8 @@ class Run:
             self.book.tell_error(error)
             return
         self.recorded = True
-        self._note(lambda: self.journal.manifest(key))
+        if account.status in ("complete", "solver-failed"):
+            self._note(lambda: self.journal.manifest(key))
 
     def _directory_links(self) -> dict[str, str]:
         harvests = self.delivery.harvests if self.delivery else ()
@@ -301,7 +315,10 @@ class Run:
         prefix = self.job.output.key
         for key in sorted({*claim.keys_of(self.before), *vanished} - kept):
             if key.startswith(prefix) and not key.startswith(f"{prefix}_byos/"):
-                objects.delete(wire, key)
+                try:
+                    objects.delete(wire, key)
+                except (errors.AccessRefused, errors.StoreRefused) as error:
+                    self.book.warn(f"an object of the earlier attempt stays: {error.message}")
 
     def purge(self) -> None:
         """What the bucket has acknowledged goes; without a manifest nothing does."""
@@ -385,7 +402,8 @@ def _solved_line(solved: Solved) -> str:
         return f"the solver was stopped by {solved.stopped_by} {took}"
     if solved.succeeded:
         return f"the solver ended well {took}"
-    return f"the solver failed with {_ended(solved)} {took}: {solved.cause}"
+    cause = f": {solved.cause}" if solved.cause != _ended(solved) else ""
+    return f"the solver failed with {_ended(solved)} {took}{cause}"
 
 
 def _ended(solved: Solved) -> str:

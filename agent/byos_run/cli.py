@@ -2,20 +2,22 @@
 
 What the shipped file set aside for itself (``BYOS_ASIDE_*``) goes back to where the solver expects it; what it says of itself
 (``BYOS_FILE``, ``BYOS_UNPACKED``) becomes part of the Place. After this module nobody reads the process's environment.
+
+``--version`` and ``--help`` are answered before anything that a run needs is imported: their time is that of the start alone.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from byos_run import __version__
 from byos_run.errors import EXIT_CODES, ByosError, UsageError, line_of, printable
-from byos_run.model import Place
+
+if TYPE_CHECKING:
+    from byos_run.model import Place
 
 _ASIDE = "BYOS_ASIDE_"
 _STOPPING = ("TERM", "INT", "HUP", "USR1", "USR2", "XCPU")
@@ -37,9 +39,8 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    place = _place()
     if words[:1] == ["--version"]:
-        return _version(place, as_json="--json" in words)
+        return _version(os.environ.get("BYOS_UNPACKED", ""), as_json="--json" in words)
     if words[:1] in (["--help"], ["-h"], ["help"]):
         return _print(USAGE + _exit_codes())
     name = words[0] if words and not words[0].startswith("-") else ""
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(UsageError([f"unknown command {name!r}: there is {known}"], hint="byos-run --help"))
     command = _COMMANDS[name or "run"]
     try:
-        return command(words[1:] if name else words, place)
+        return command(words[1:] if name else words, _place())
     except KeyboardInterrupt:
         return 130
     except ByosError as error:
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _place() -> Place:
+    from pathlib import Path
+
+    from byos_run.model import Place
+
     environ = dict(os.environ)
     shipped, unpacked = environ.pop("BYOS_FILE", ""), environ.pop("BYOS_UNPACKED", "")
     for name in [name for name in environ if name.startswith(_ASIDE)]:
@@ -89,7 +94,7 @@ def _fetch(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import fetch
     from byos_run.node.pool import Stop
 
-    if not words or words[0] in ("--help", "-h"):
+    if words and words[0] in ("--help", "-h"):
         return _print(fetch.USAGE + _exit_codes(0, 64, 65, 66, 69, 70, 71, 75, 77))
     stop = Stop()
     _listen(stop.ask)
@@ -98,19 +103,22 @@ def _fetch(words: Sequence[str], place: Place) -> int:
 
 def _listen(ask: Callable[[str], None]) -> None:
     """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
+    import signal
+
     for name in _STOPPING:
         number = getattr(signal, f"SIG{name}")
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda received, _frame: ask(signal.Signals(received).name))
 
 
-def _version(place: Place, *, as_json: bool) -> int:
+def _version(unpacked: str, *, as_json: bool) -> int:
     if not as_json:
         return _print(f"byos-run {__version__}\n")
     import json
+    from pathlib import Path
 
-    index = place.unpacked / "index.json" if place.unpacked else None
-    parts = json.loads(index.read_text()) if index and index.is_file() else {}
+    index = Path(unpacked, "index.json")
+    parts = json.loads(index.read_text()) if unpacked and index.is_file() else {}
     return _print(json.dumps({"byos-run": __version__, "python": sys.version.split()[0], **parts}, indent=1) + "\n")
 
 

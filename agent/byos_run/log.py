@@ -21,6 +21,7 @@ import structlog
 from byos_run.errors import printable
 
 MARK = "byos-run | "
+_LONGEST_ETA_S = 48 * 3600
 
 
 class Outlet(Protocol):
@@ -70,7 +71,7 @@ def logger(*, lines: Lines, write_json: Callable[[str], None], clock: Callable[[
         if level == "debug":
             raise structlog.DropEvent
         prefix = {"warning": "warning: ", "error": "error: ", "critical": "error: "}.get(level, "")
-        text = prefix + str(event["event"])
+        text = printable(prefix + str(event["event"]))  # a name with a newline in it must not pass for a hint
         hint = event.get("hint")
         return f"{text}\n{hint}" if hint else text
 
@@ -141,7 +142,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def eta(done: int, total: int, bytes_per_s: float) -> str:
     """How long the rest takes at this rate; "" when it cannot be told."""
-    if total <= done or bytes_per_s < 1:
+    if total <= done or bytes_per_s < 1 or (total - done) / bytes_per_s > _LONGEST_ETA_S:
         return ""
     return f", {duration((total - done) / bytes_per_s)} left"
 

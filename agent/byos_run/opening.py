@@ -16,7 +16,6 @@ from byos_run.book import Book
 from byos_run.bucket.session import Session, secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
-from byos_run.errors import ByosError
 from byos_run.model import Job, Place
 from byos_run.node import journal, neighbour, process, scratch, workspace
 from byos_run.node.journal import Earlier, Journal
@@ -50,6 +49,18 @@ class Opened:
     """That attempt solved the case and could not publish all: only publishing, recording and purging are left."""
     room: Room
 
+    def clean(self) -> None:
+        """What an attempt that was killed here left is computed again; called once the prefix is ours."""
+        if self.earlier is None or self.earlier.room is None or self.continues:
+            return
+        room = self.earlier.room
+        for stage in scratch.stages_of(room.case):
+            workspace.remove_tree(stage)
+        if room.scratch is not None:
+            workspace.remove_marked(room.scratch, run_directory=self.place.run_directory)
+        elif self.place.run_directory in room.case.parents:
+            workspace.remove_tree(room.case, identity=room.identity)
+
     def undo(self) -> None:
         """Leave the run directory as it was: nothing was claimed, so there is nothing that another start needs."""
         self.journal.close()
@@ -79,21 +90,12 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     if job.deadline_s is not None:
         stop.end_by(time.monotonic() + job.deadline_s)
     earlier = opened.earlier()
-    earlier_case = earlier.room.case if earlier and earlier.room else None
-    try:
-        scratch.refuse_case(scratch=job.scratch, run_directory=place.run_directory, earlier_case=earlier_case)
-    except ByosError:
-        opened.close()
-        if earlier is None:
-            workspace.remove_tree(own)
-        raise
+    _refuse_case(earlier, opened, job=job, place=place)
     continues = earlier is not None and _can_continue(earlier, opened, job)
     room = scratch.Room(place.run_directory / "case")
     if continues and earlier is not None and earlier.room is not None:
         book.log.info("an earlier attempt here solved the case; publishing, recording and purging what it left")
         room = earlier.room
-    elif earlier is not None and earlier.room is not None:
-        _clean_after(earlier.room, place)
     return Opened(
         job=job, place=place, stop=stop, book=book, run_id=run_id, launch=launch, session=session, wire=wire, journal=opened,
         own_directory=own, earlier=earlier, continues=continues, room=room,
@@ -109,6 +111,18 @@ def _refuse_neighbours(run_directory: Path) -> None:
             ],
             hint="start each run in a directory of its own",
         )
+
+
+def _refuse_case(earlier: Earlier | None, opened: Journal, *, job: Job, place: Place) -> None:
+    """A case that is not ours to fill is found before anything is claimed."""
+    earlier_case = earlier.room.case if earlier and earlier.room else None
+    try:
+        scratch.refuse_case(scratch=job.scratch, run_directory=place.run_directory, earlier_case=earlier_case)
+    except errors.ByosError:
+        opened.close()
+        if earlier is None:
+            workspace.remove_tree(opened.directory)
+        raise
 
 
 def forget_secrets(place: Place) -> list[str]:
@@ -128,13 +142,3 @@ def _can_continue(earlier: Earlier, opened: Journal, job: Job) -> bool:
         and not job.again
         and opened.load_snapshot("case") is not None
     )
-
-
-def _clean_after(room: Room, place: Place) -> None:
-    """What an attempt that was killed here left is computed again."""
-    for stage in scratch.stages_of(room.case):
-        workspace.remove_tree(stage)
-    if room.scratch is not None:
-        workspace.remove_marked(room.scratch, run_directory=place.run_directory)
-    elif place.run_directory in room.case.parents:
-        workspace.remove_tree(room.case, identity=room.identity)

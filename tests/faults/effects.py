@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from tests.faults import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from tests.faults.message import Head
 
 ERROR = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>as told</Message></Error>'
 PACE_S = 0.02
@@ -67,6 +70,17 @@ def shifted(content_range: str, shift: int) -> str:
     span, _, total = content_range.rpartition(" ")[2].partition("/")
     first, _, last = span.partition("-")
     return f"bytes {int(first) + shift}-{int(last) + shift}/{total}"
+
+
+def stripped(head: Head, body: Iterable[bytes], fault: rules.Strip) -> tuple[Head, list[bytes]]:
+    """The answer without a header, and without an element of its body; not for chunked bodies."""
+    head = head.with_header(fault.header, None)
+    content = b"".join(body)
+    if fault.element and content:  # the answer to HEAD has a length and no body
+        name = re.escape(fault.element.encode())
+        content = re.sub(rb"<" + name + rb">[^<]*</" + name + rb">", b"", content)
+        head = head.with_header("Content-Length", str(len(content)))
+    return head, [content]
 
 
 def corrupted(body: Iterable[bytes], fault: rules.Fault | None, *, request: bool) -> Iterator[bytes]:

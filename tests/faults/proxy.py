@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from tests.faults import message, rules
-from tests.faults.effects import Pace, corrupted, refusal, shifted
+from tests.faults.effects import Pace, corrupted, refusal, shifted, stripped
 from tests.faults.rules import Link, Rule
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ class FaultProxy:
             head, body = self._whole(head, request)
         if isinstance(fault, rules.WrongRange) and head.status == 206:
             head = head.with_header("Content-Range", shifted(head.headers["content-range"], fault.shift))
+        if isinstance(fault, rules.Strip):
+            head, body = stripped(head, body, fault)
         talk.client.sendall(head.encoded())
         self._body(talk.client, body, fault)
         return "close" not in (

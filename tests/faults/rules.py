@@ -70,6 +70,14 @@ class WrongRange:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """The answer comes without this header, and its body without the XML element that says the same."""
+
+    header: str
+    element: str = ""
+
+
+@dataclass(frozen=True)
 class Drip:
     """The answer's body comes this slowly."""
 
@@ -84,7 +92,7 @@ class Call:
     at_byte: int = -1
 
 
-Fault = Union[Refuse, Reset, LoseAnswer, Stall, Cut, Corrupt, IgnoreRange, WrongRange, Drip, Call]
+Fault = Union[Refuse, Reset, LoseAnswer, Stall, Cut, Corrupt, IgnoreRange, WrongRange, Strip, Drip, Call]
 
 
 @dataclass(frozen=True)

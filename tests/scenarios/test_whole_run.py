@@ -211,7 +211,7 @@ def test_the_solver_sees_no_secret(run_byos, bucket, minio_store):
 
 def test_several_inputs_and_a_prefix(run_byos, bucket):
     """A list is planned together; a plain object of a prefix keeps its path; folder markers are passed over."""
-    asked = job(bucket, "all=$(find . -type f); echo \"$all\" > list.txt")
+    asked = job(bucket, 'all=$(find . -type f); echo "$all" > list.txt')
     bucket.put("more/", b"")
     bucket.put("more/tables/gas.dat", b"gas")
     bucket.put("more/extra.ZIP", zip_bytes({"extra/e.dat": b"e"}))

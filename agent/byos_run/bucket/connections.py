@@ -12,7 +12,9 @@ import http.client
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +33,8 @@ class Host:
     port: int | None = None
     proxy: str = ""
     tls: ssl.SSLContext | None = None
+    idle_timeout_s: float = IDLE_TIMEOUT_S
+    """How long no byte may move before a connection counts as dead."""
 
     @property
     def header(self) -> str:
@@ -50,6 +54,9 @@ class Connections:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.reached = False
+        """An answer has come over one of them."""
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
 
     def take(self) -> tuple[http.client.HTTPConnection, bool]:
@@ -67,6 +74,12 @@ class Connections:
     def give_back(self, connection: http.client.HTTPConnection) -> None:
         """Only after its answer was read to the end."""
         self._idle.append((time.monotonic(), connection))
+
+    def interrupt(self) -> None:
+        """Break off every request that is under way; what is begun afterwards gets a new connection."""
+        for sock in list(self._open):
+            with suppress(OSError):  # closed meanwhile
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         while self._idle:
@@ -96,7 +109,8 @@ class Connections:
             connection = http.client.HTTPConnection(name, port, timeout=CONNECT_TIMEOUT_S)
         connection.connect()
         sock: socket.socket = connection.sock
-        sock.settimeout(IDLE_TIMEOUT_S)
+        sock.settimeout(host.idle_timeout_s)
+        self._open.add(sock)
         return connection
 
 
@@ -108,12 +122,27 @@ def _authorization(proxy: str) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
 
 
-def read_into(response: http.client.HTTPResponse, buffer: memoryview) -> int:
-    """Fill *buffer* from *response*; fewer bytes than its length mean that the body was cut. Raises OSError, HTTPException."""
+def _receive(response: http.client.HTTPResponse, buffer: memoryview) -> int:
+    """One receive. ``response.readinto`` makes several, and forgets what they brought when one of them fails."""
+    if response.chunked or response.length is None:
+        return response.readinto(buffer)
+    count = response.fp.readinto1(buffer[: response.length])
+    response.length -= count
+    return count
+
+
+def read_into(response: http.client.HTTPResponse, buffer: memoryview) -> tuple[int, Exception | None]:
+    """Fill *buffer* from *response*: how many bytes came, and what broke it off; fewer than its length: the body was cut.
+
+    A failure is returned, not raised: the bytes before it are good, and are not to be fetched again.
+    """
     filled = 0
     while filled < len(buffer):
-        count = response.readinto(buffer[filled : filled + _RECEIVE_BYTES])
+        try:
+            count = _receive(response, buffer[filled : filled + _RECEIVE_BYTES])
+        except (OSError, http.client.HTTPException) as error:
+            return filled, error
         if not count:
             break
         filled += count
-    return filled
+    return filled, None

@@ -12,6 +12,7 @@ import configparser
 import os
 import re
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,8 +84,8 @@ class Session:
         self._clock = Clock()
         self._throttle = Throttle(settings.max_bandwidth_bytes_per_s)
         self._lines: dict[str, Line] = {}
-        self._renewed_at = time.monotonic()
-        self._config_seen: tuple[int, int] | None = None
+        self._renewed_at: float | None = None
+        self._renewing = threading.Lock()
         if not settings.instance_role:
             # Read by botocore's metadata fetcher, also for credential_source; the solver's environment was copied before.
             os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
@@ -92,34 +93,33 @@ class Session:
 
     def _read_credentials(self) -> None:
         settings = self._settings
-        self._botocore = _botocore_session(settings=settings, place=self._place)
-        credentials = _credentials(self._botocore, settings)
+        session = _botocore_session(settings=settings, place=self._place)
+        credentials = _credentials(session, settings)
         if credentials is None:
             raise _no_credentials(self._place)
-        self._credentials = credentials
-        self.keys()  # roles are assumed and files read now: config may be deleted after this
+        _keys_of(credentials)  # roles are assumed and files read now: config may be deleted after this
+        self._botocore, self._credentials = session, credentials
 
     def keys(self) -> Keys:
         """The credentials as they are now; botocore renews those that can be renewed."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        return _keys_of(self._credentials)
 
-        try:
-            frozen = self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
-            raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+    def renew(self, refused: Keys) -> bool:
+        """Read files, processes and a new ``config`` again, at most every 20 s; True if there are other keys than *refused* now.
 
-    def renew(self) -> bool:
-        """Read files, processes and a new ``config`` again, at most every 20 s; True if other keys came of it."""
-        if time.monotonic() - self._renewed_at < _RENEW_EVERY_S:
-            return False
-        self._renewed_at = time.monotonic()
-        before = self.keys()
-        try:
-            self._read_credentials()
-        except errors.ByosError:
-            return False
-        return self.keys() != before
+        Of several threads that are refused at once, one reads, and all go on with what it found.
+        """
+        with self._renewing:
+            if self.keys() != refused:
+                return True
+            if self._renewed_at is not None and time.monotonic() - self._renewed_at < _RENEW_EVERY_S:
+                return False
+            self._renewed_at = time.monotonic()
+            try:
+                self._read_credentials()
+            except errors.ByosError:
+                return False
+            return self.keys() != refused
 
     @property
     def identity(self) -> str:
@@ -156,6 +156,11 @@ class Session:
             self._lines[bucket] = self._line(bucket)
         limits = Limits(first_contact_s=self._settings.first_contact_s, patience_s=self._settings.patience_s)
         return Wire(self._lines[bucket], stop=stop, limits=limits)
+
+    def interrupt(self) -> None:
+        """Break off every request that is under way: there is no time left for them."""
+        for line in list(self._lines.values()):
+            line.connections.interrupt()
 
     def close(self) -> None:
         for line in self._lines.values():
@@ -226,12 +231,24 @@ def _credentials(session: Any, settings: StoreSettings) -> Any:
 
     def client(name: str, **arguments: Any) -> Any:
         endpoint = {"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {}
+        # STS of a bare node has no region set; S3's own default is right for it too.
+        region = settings.region or session.get_config_variable("region") or "us-east-1"
         return session.create_client(
-            name, region_name=settings.region or None, verify=settings.ca_bundle or None, **endpoint, **arguments
+            name, region_name=region, verify=settings.ca_bundle or None, **endpoint, **arguments
         )
 
     fetcher = AssumeRoleCredentialFetcher(client, source, settings.role_arn, extra_args=extra)
     return DeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)
+
+
+def _keys_of(credentials: Any) -> Keys:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        frozen = credentials.get_frozen_credentials()
+    except (BotoCoreError, ClientError) as error:
+        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+    return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
 
 
 def _no_credentials(place: Place) -> errors.AccessRefused:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import unquote_plus
 
 from byos_run import crc, errors
 from byos_run.bucket import objects
@@ -33,6 +34,7 @@ MOST_PARTS = 10_000
 _SENDS = 4
 """How often an object is sent whose acknowledgement does not agree."""
 _ABORT_PATIENCE_S = 10.0
+_WRONG_SUM = ("BadDigest", "XAmzContentChecksumMismatch")
 
 
 class FileChanged(Exception):
@@ -132,12 +134,13 @@ class Uploader:
                 self._read_back(key, len(buffer), checksum)
         return Acknowledged(len(buffer), checksum, etag)
 
-    def _read_back(self, key: str, size_bytes: int, checksum: str) -> None:
+    def _read_back(self, key: str, size_bytes: int, checksum: str) -> str:
+        """The ETag of what the store has, once that is proved to be what was sent. Raises NotAcknowledged."""
         facts = objects.head(self._wire, key)
         if facts is None or facts.size_bytes != size_bytes:
             raise NotAcknowledged(f"the store says it has {facts.size_bytes if facts else 'no'} bytes of {size_bytes}")
         if facts.crc32 == checksum:
-            return
+            return facts.etag
         found, position, buffer = 0, 0, self._buffers.take(min(size_bytes, PART_BYTES))
         try:
             while position < size_bytes:
@@ -150,6 +153,7 @@ class Uploader:
             self._buffers.give_back(buffer)
         if crc.base64_of(found) != checksum:
             raise NotAcknowledged("what the store gives back is not what was sent")
+        return facts.etag
 
     def _multipart(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
         upload_id = self._create(key, headers)
@@ -163,11 +167,33 @@ class Uploader:
 
     def _create(self, key: str, headers: Mapping[str, str]) -> str:
         wanted = {**headers, "x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
-        answer = self._wire.request("POST", key, query=[("uploads", "")], headers=wanted)
+        trials, unheard = self._wire.trials(f"POST s3://{self._wire.line.bucket}/{key}"), False
+        while True:
+            try:
+                answer = self._wire.attempt("POST", key, query=[("uploads", "")], headers=wanted)
+                break
+            except Transient as error:
+                unheard = unheard or not error.answered
+                trials.failed(error)
         upload_id = _text(answer.body, "UploadId")
         if not upload_id:
             raise errors.StoreRefused(f"no UploadId for s3://{self._wire.line.bucket}/{key}", status=answer.status)
+        if unheard:
+            self._abort_unheard(key, keep=upload_id)
         return upload_id
+
+    def _abort_unheard(self, key: str, *, keep: str) -> None:
+        """Uploads of this very key whose Create was answered and not heard. Needs a listing; without it they stay."""
+        hurried = self._wire.until(patience_s=_ABORT_PATIENCE_S)
+        listing_query = [("uploads", ""), ("prefix", key), ("encoding-type", "url")]
+        try:
+            listing = hurried.request("GET", "", query=listing_query).body
+        except errors.ByosError:
+            return
+        for item in ET.fromstring(listing).iterfind("{*}Upload"):  # noqa: S314 - expat stops entity expansion; the store is the user's
+            upload_id = item.findtext("{*}UploadId") or keep
+            if unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape") == key and upload_id != keep:
+                self._abort(key, upload_id)
 
     def _send_parts(self, file: LocalFile, key: str, upload_id: str) -> list[_Part]:
         size_bytes = file.identity.size_bytes
@@ -195,6 +221,10 @@ class Uploader:
             query = [("partNumber", str(span.number)), ("uploadId", upload_id)]
             summed = {"x-amz-checksum-crc32": crc.base64_of(checksum)}
             answer = self._wire.request("PUT", key, query=query, headers=summed, body=buffer)
+        except errors.NoSuchObject as error:
+            if error.error_code != "NoSuchUpload":
+                raise
+            raise NotAcknowledged("the store has dropped the upload before it was complete") from None
         finally:
             self._buffers.give_back(buffer)
         self._count(span.length)
@@ -218,15 +248,15 @@ class Uploader:
                 )
                 return self._completed(answer, key, file.identity.size_bytes, expected)
             except Transient as error:
+                if error.error_code in _WRONG_SUM:
+                    raise NotAcknowledged(f"the store finds another checksum in the parts: {error}") from None
                 trials.failed(error)
                 found = objects.head(self._wire, key)
                 if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
                     return Acknowledged(found.size_bytes, expected, found.etag)
-            except errors.NoSuchObject as error:  # completed before, and the answer was lost; or aborted by another
-                found = objects.head(self._wire, key)
-                if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
-                    return Acknowledged(found.size_bytes, expected, found.etag)
-                raise NotAcknowledged(error.message) from None
+            except errors.NoSuchObject:  # completed before, and the answer was lost; or aborted by another
+                etag = self._read_back(key, file.identity.size_bytes, expected)
+                return Acknowledged(file.identity.size_bytes, expected, etag)
 
     def _completed(self, answer: Answer, key: str, size_bytes: int, expected: str) -> Acknowledged:
         if _text(answer.body, "Code"):  # 200 was sent before the work was done, as S3 may

@@ -52,11 +52,12 @@ _STALE_CODES = frozenset(
 class Transient(Exception):
     """It may go well another time; *received* bytes of the answer had arrived."""
 
-    def __init__(self, message: str, *, received: int = 0, answered: bool = False) -> None:
+    def __init__(self, message: str, *, received: int = 0, answered: bool = False, error_code: str = "") -> None:
         super().__init__(message)
         self.received = received
         self.answered = answered
         """The store answered: it is reachable, only not willing."""
+        self.error_code = error_code
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,16 @@ class Clock:
     def now(self) -> float:
         return time.time() + self.offset_s
 
-    def correct(self, date: str) -> bool:
-        """Take the store's ``Date``; True if that moved the clock by more than a minute."""
+    def correct(self, date: str, *, signed_with_s: float) -> bool:
+        """Take the store's ``Date``; True if that is more than a minute from the offset that the request was signed with.
+
+        Not from the present offset: of several requests under way the first to be refused has moved that already.
+        """
         try:
-            offset_s = parsedate_to_datetime(date).timestamp() - time.time()
+            self.offset_s = parsedate_to_datetime(date).timestamp() - time.time()
         except (TypeError, ValueError):
             return False
-        moved = abs(offset_s - self.offset_s) > 60
-        self.offset_s = offset_s
-        return moved
+        return abs(self.offset_s - signed_with_s) > 60
 
 
 class Throttle:
@@ -102,13 +104,14 @@ class Throttle:
         self._bytes_per_s = bytes_per_s
         self._free_at = 0.0
 
-    def take(self, count: int) -> None:
+    def take(self, count: int) -> float:
+        """Seconds to wait before *count* bytes move."""
         if not self._bytes_per_s:
-            return
+            return 0.0
         now = time.monotonic()
         # Two threads may read the same moment: then both go a little early, and the next one waits for both.
         self._free_at = max(self._free_at, now) + count / self._bytes_per_s
-        time.sleep(max(0.0, self._free_at - now - 0.05))
+        return max(0.0, self._free_at - now - 0.05)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ class Line:
     """"/bucket" for path addressing, "" for virtual."""
     signer: Signer
     keys: Callable[[], Keys]
-    renew: Callable[[], bool]
-    """Look for newer credentials; False if there are none."""
+    renew: Callable[[Keys], bool]
+    """Look for newer credentials than those; False if there are none."""
     clock: Clock
     throttle: Throttle
     sign_payload: bool
@@ -139,7 +142,6 @@ class Wire:
         self.line = line
         self.stop = stop
         self.limits = limits
-        self.contacted = [False]
 
     @property
     def host(self) -> Host:
@@ -148,9 +150,7 @@ class Wire:
     def until(self, *, stop: Stop | None = None, patience_s: float | None = None) -> Wire:
         """The same wire with another end to its patience."""
         limits = self.limits if patience_s is None else replace(self.limits, patience_s=patience_s)
-        other = Wire(self.line, stop=stop or self.stop, limits=limits)
-        other.contacted = self.contacted
-        return other
+        return Wire(self.line, stop=stop or self.stop, limits=limits)
 
     def trials(self, what: str) -> Trials:
         return Trials(self, what)
@@ -192,13 +192,14 @@ class Wire:
         path = f"{line.path_prefix}/{path_of(key)}" if key or not line.path_prefix else line.path_prefix
         query_text = query_of(query)
         given = {**line.fixed_headers, **(headers or {})}
+        keys, offset_s = line.keys(), line.clock.offset_s
         signed = line.signer.headers(
-            keys=line.keys(), method=method, host=self.host.header, path=path, query=query_text, headers=given,
+            keys=keys, method=method, host=self.host.header, path=path, query=query_text, headers=given,
             payload_sha256=self._payload_sha256(body), now=line.clock.now(),
         )  # fmt: skip
         target = line.connections.target_of(f"{path}?{query_text}" if query_text else path)
         if len(body):
-            line.throttle.take(len(body))
+            self._pause(line.throttle.take(len(body)))
         response, connection = self._send(method, target, {**signed, **line.connections.proxy_headers()}, body)
         if accept and response.status < 300:
             try:
@@ -207,10 +208,26 @@ class Wire:
                 connection.close()
                 raise
         answer = self._receive(response, connection, into=into)
-        self.contacted[0] = True
+        line.connections.reached = True
         if answer.status >= 300:
+            if self._outdated(answer, keys=keys, offset_s=offset_s):
+                raise Transient("the clock or the credentials were put right; signing anew", answered=True)
             raise self._error(answer, method=method, key=key, query=query)
         return answer
+
+    def _outdated(self, answer: Answer, *, keys: Keys, offset_s: float) -> bool:
+        """Refused for what it was signed with, and there is better now."""
+        code = _element(answer.body, "Code")
+        if code == "RequestTimeTooSkewed" or (answer.status == 403 and not answer.body):
+            return self.line.clock.correct(answer.headers.get("date", ""), signed_with_s=offset_s)
+        return code in _STALE_CODES and self.line.renew(keys)
+
+    def _pause(self, seconds: float) -> None:
+        """Raises Stopped when all is to end at once: a slow link must not hold up a deadline."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            if self.stop.wait(left_s) and self.stop.cut:
+                self.stop.check()
 
     def _payload_sha256(self, body: Body) -> str:
         if not self.line.sign_payload:
@@ -226,7 +243,8 @@ class Wire:
                 return _exchange(connection, method, target, headers, body), connection
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if not served_before or isinstance(error, _TIMED_OUT):
+                # What a POST does may be done already, and its answer lost: its caller decides.
+                if not served_before or method == "POST" or isinstance(error, _TIMED_OUT):
                     raise Transient(f"{self.host.address}: {_reason(error)}") from error
 
     def _connect(self) -> tuple[http.client.HTTPConnection, bool]:
@@ -247,10 +265,10 @@ class Wire:
         *,
         into: memoryview | None,
     ) -> Answer:
-        received, body = 0, b""
+        received, body, broken = 0, b"", None
         try:
             if into is not None and response.status < 300:
-                received = read_into(response, into)
+                received, broken = read_into(response, into)
                 if received == len(into):
                     response.read(
                         1
@@ -263,13 +281,14 @@ class Wire:
             raise Transient(f"{self.host.address}: {_reason(error)}", received=received) from error
         if not whole:
             connection.close()
-            raise Transient(f"{self.host.address}: the answer was cut", received=received, answered=True)
+            reason = _reason(broken) if broken else "the answer was cut"
+            raise Transient(f"{self.host.address}: {reason}", received=received, answered=True) from broken
         if response.will_close or not response.isclosed():
             connection.close()
         else:
             self.line.connections.give_back(connection)
         if received:
-            self.line.throttle.take(received)
+            self._pause(self.line.throttle.take(received))
         return Answer(response.status, _headers_of(response), body)
 
     def _error(self, answer: Answer, *, method: str, key: str, query: Sequence[tuple[str, str]]) -> Exception:
@@ -277,12 +296,6 @@ class Wire:
         text = _element(answer.body, "Message") or answer.headers.get("x-minio-error-desc", "").strip('"')
         where = f"s3://{self.line.bucket}/{printable(key)}"
         said = f"{answer.status} {code}".strip()
-        if (code == "RequestTimeTooSkewed" or (answer.status == 403 and not answer.body)) and self.line.clock.correct(
-            answer.headers.get("date", "")
-        ):
-            return Transient("the node's clock differs from the store's; signing with the store's", answered=True)
-        if code in _STALE_CODES and self.line.renew():
-            return Transient("the credentials have expired and were read again", answered=True)
         if code in _CREDENTIAL_CODES or answer.status in (401, 403):
             action = action_of(method, query, key=key)
             return _refused(code, f"{action} on {where} refused: {said}", text=text, status=answer.status)
@@ -294,7 +307,7 @@ class Wire:
         if answer.status == 412 or (answer.status == 409 and code == "ConditionalRequestConflict"):
             return errors.ConditionFailed(f"{where} was changed by another", status=answer.status, error_code=code)
         if answer.status in _TRY_AGAIN_STATUS or code in _TRY_AGAIN_CODES:
-            return Transient(f"{self.host.address}: {said}", answered=True)
+            return Transient(f"{self.host.address}: {said}", answered=True, error_code=code)
         return errors.StoreRefused(
             f"{method} {where} refused: {said} {printable(text)[:200]}".rstrip(), status=answer.status, error_code=code
         )
@@ -311,6 +324,7 @@ class Trials:
         self._what = what
         self._since: float | None = None
         self._wait_s = self._FIRST_WAIT_S
+        self._begun_asked = wire.stop.asked
 
     def progressed(self) -> None:
         """Bytes have arrived since: the outage, if there was one, is over."""
@@ -321,7 +335,7 @@ class Trials:
         """Wait for the next try. Raises StoreUnreachable when patience has ended, Stopped when the wish to stop grew."""
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        contacted = self._wire.contacted[0] or error.answered
+        contacted = self._wire.line.connections.reached or error.answered
         limits = self._wire.limits
         limit_s = limits.patience_s if contacted else limits.first_contact_s
         left_s = self._since + limit_s - now
@@ -332,7 +346,8 @@ class Trials:
             ) from error
         wait_s = min(self._wait_s * random.uniform(0.5, 1.5), left_s)  # noqa: S311 - jitter, not a secret
         self._wait_s = min(self._wait_s * 2, self._LONGEST_WAIT_S)
-        if self._wire.stop.wait(wait_s):
+        # Asked since the first try, perhaps while one was under way; what is begun after that is meant to be done still.
+        if (self._wire.stop.asked and not self._begun_asked) or self._wire.stop.wait(wait_s):
             self._wire.stop.check()
 
 

@@ -44,6 +44,8 @@ class Census:
         self._mark = os.fsencode(f"{MARKER}={mark}")
         self._agent = os.getpid()
         self._session = os.getsid(0)
+        everybody = (shim.kin(pid) for pid in shim.pids())
+        self._children = {(k.pid, k.start_ticks) for k in everybody if k is not None and k.parent == self._agent}
         self._strangers: set[int] = set()
         self._seen: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -72,8 +74,9 @@ class Census:
     def _is_ours(self, each: Kin) -> bool:
         if self._seen.get(each.pid) == each.start_ticks:
             return True
-        if each.parent == self._agent and each.session != self._session and each.pid != self._root:
-            return True  # an orphan of the shim: our own children are in our session
+        adopted = each.parent == self._agent and (each.pid, each.start_ticks) not in self._children
+        if adopted and each.session != self._session and each.pid != self._root:
+            return True  # an orphan of the shim: children of our own are older, or in our session
         return self._mark in shim.read_small(f"/proc/{each.pid}/environ").split(b"\0")
 
 

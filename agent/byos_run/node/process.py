@@ -212,7 +212,14 @@ def start(
     given = {MARKER: mark, **({"LD_LIBRARY_PATH": library_path} if library_path else {})}
     try:
         child = subprocess.Popen(
-            [sys.executable, "-EsS", shim.__file__, str(status_out), str(control_in), str(os.getpid())],
+            [
+                sys.executable or "/proc/self/exe",
+                "-EsS",
+                shim.__file__,
+                str(status_out),
+                str(control_in),
+                str(os.getpid()),
+            ],
             stdin=subprocess.PIPE,
             stdout=output_out,
             stderr=output_out,

@@ -74,17 +74,24 @@ def claim_room(
     """
     if scratch == OUTSIDE:
         return _make_outside(_base_outside(environ, need_bytes, need_inodes), run_directory, run_id)
+    refuse_case(scratch=scratch, run_directory=run_directory, earlier_case=earlier_case)
     case = Path(os.path.normpath(run_directory / scratch))
     if run_directory not in case.parents:
-        if case == run_directory or case in run_directory.parents:
-            raise UsageError([f"scratch = '{scratch}' is the run directory itself, or above it"])
         return _make_outside(case, run_directory, run_id)
-    _refuse_foreign(case, earlier_case)
     try:
         case.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NodeUnfit(f"cannot make '{case.parent}': {error.strerror}") from error
     return Room(case)
+
+
+def refuse_case(*, scratch: str, run_directory: Path, earlier_case: Path | None) -> None:
+    """Raise UsageError if *scratch* names a case that we may not make or fill, NodeUnfit if it cannot be looked at."""
+    case = Path(os.path.normpath(run_directory / scratch))
+    if case == run_directory or case in run_directory.parents:
+        raise UsageError([f"scratch = '{scratch}' is the run directory itself, or above it"])
+    if scratch != OUTSIDE and run_directory in case.parents:
+        _refuse_foreign(case, earlier_case)
 
 
 def make_stage(case: Path, *, name: str) -> Path:

@@ -104,7 +104,7 @@ def claim(
     stop: Stop,
     say: Callable[[str], None],
 ) -> tuple[Claim, Hold]:
-    """Make the output prefix ours. *status* is the first heartbeat; *is_dead* knows of this node's processes.
+    """Make the output prefix ours. *status* is the first heartbeat; *is_dead* knows by its marker whether a run of this node is.
 
     Raises PrefixInUse, UsageError (strangers' objects), MissingInput (no such bucket), AccessRefused, StoreUnreachable, Stopped.
     """
@@ -145,16 +145,17 @@ def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object in *body*; empty for anything else: what lies in a bucket is not to be trusted."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def keys_of(manifest: Mapping[str, Any]) -> set[str]:
-    """Keys of the outputs that *manifest* lists."""
+    """Keys of the outputs that *manifest* lists; none that an output could not have had."""
     outputs = manifest.get("outputs")
     items: Sequence[Any] = outputs if isinstance(outputs, list) else ()
-    return {item["key"] for item in items if isinstance(item, dict) and isinstance(item.get("key"), str)}
+    keys = [item["key"] for item in items if isinstance(item, dict) and isinstance(item.get("key"), str)]
+    return {key for key in keys if not {"", ".", ".."} & set(key.split("/"))}
 
 
 def _number(values: Mapping[str, Any]) -> int:
@@ -221,7 +222,8 @@ def _wait_for_the_dead(
                 f"{where} is in use by another live run (on {printable(str(status.get('host', 'another node')))})",
                 hint="give this run another output prefix, or wait for that one to end",
             )
-        if status.get("phase") == "over" or is_dead(status):
+        marker = status.get("marker")
+        if status.get("phase") == "over" or (isinstance(marker, dict) and is_dead(marker)):
             return held
         age_s = first.age_s + time.monotonic() - since
         if age_s > lease_s:

@@ -30,6 +30,7 @@ _LOOKS = 5
 """How often a file is looked at again that changed while it was being read."""
 _SWEEPS = 3
 """Looks at the bucket: two may send again, the last one tells."""
+_TEXT = (".log", ".out", ".in", ".echo")
 _TYPES = mimetypes.MimeTypes()
 """The standard library's own table: what a node has in /etc does not change a run."""
 
@@ -148,7 +149,9 @@ class Publisher:
 
     def _headers(self, output: Output, identity: Identity) -> dict[str, str]:
         name, value = self._writer
-        kind, encoding = _TYPES.guess_type(printable(output.path))
+        kind, encoding = (
+            ("text/plain", None) if output.path.endswith(_TEXT) else _TYPES.guess_type(printable(output.path))
+        )
         return {
             # rclone's name and form for it, so that other tools restore the time as well
             "x-amz-meta-mtime": f"{identity.mtime_ns // 10**9}.{identity.mtime_ns % 10**9:09d}",

@@ -185,7 +185,7 @@ def _result(
         stopped_by=stopped_by,
         cause=told,
         succeeded=not unmet and not reason,
-        seconds=ended.monotonic_s - running.started_monotonic_s,
+        seconds=max(0.0, ended.monotonic_s - running.started_monotonic_s),  # two clocks' readings of one short moment
         peak_memory_bytes=max(watch.memory.peak_bytes, ended.largest_bytes),
         cores=launch.slot.count,
         started_at=running.started_at,

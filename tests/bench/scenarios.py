@@ -1,0 +1,175 @@
+"""What is raced: each scenario is a function from a contender and a round's number to a Cost, with its result looked at.
+
+What a contender left on disk or in the bucket is counted after the clock has stopped, then removed. Outputs go to a fresh prefix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from tests.bench import contenders, data, measure
+from tests.bench.contenders import ALL, OURS, SCRIPT, Bench
+from tests.kit import runs
+
+SECONDS_FILE = "solver.seconds"
+WHOLE_JOB = (
+    "{bring}; unzip -q case.zip; rm case.zip; from=$(date +%s.%N); {solver} > solver.log; to=$(date +%s.%N);"
+    " {send}; echo $from $to > ../{seconds}; cd ..; rm -r case"
+)
+SOLVER = ["mpirun", "-np", "8", "lmp", "-in", "in.case"]
+
+
+class Scenario(NamedTuple):
+    name: str
+    title: str
+    who: tuple[str, ...]
+    once: Callable[[Bench, str, int], measure.Cost]
+    """Measures one contender in one round."""
+    inputs: tuple[str, ...] = ()
+    """Data files that lie in the bucket."""
+
+
+def fetching(zip_name: str, *, files: int) -> Callable[[Bench, str, int], measure.Cost]:
+    """Stage-in of one zip: the command ends with `files` files in place and no zip."""
+
+    def once(bench: Bench, name: str, turn: int) -> measure.Cost:
+        place = _fresh(bench, f"in-{turn}")
+        env = contenders.environment(bench)
+        cost = measure.run(contenders.stage_in(bench, name, zip_name), cwd=place, env=env, log=bench.place / "log")
+        found = sum(len(names) for _, _, names in os.walk(place / "case"))
+        shutil.rmtree(place)
+        _expect(found, files, f"{name}: files unpacked")
+        return cost
+
+    return once
+
+
+def sending(tree: str, *, files: int) -> Callable[[Bench, str, int], measure.Cost]:
+    """Outputs after the fact: for the tools the upload alone, for us a whole run whose command moves the files in."""
+
+    def once(bench: Bench, name: str, turn: int) -> measure.Cost:
+        place, prefix = _fresh(bench, f"out-{turn}"), f"out/{tree}/{turn}/{name}/"
+        made = place.parent / "made" / "tree"
+        shutil.rmtree(made.parent, ignore_errors=True)
+        made.mkdir(parents=True)
+        for entry in os.scandir(bench.data / tree):
+            os.link(entry.path, made / entry.name)
+        log = bench.place / "log"
+        if name == OURS:
+            command = ["mv", str(made), "."]
+            asked = contenders.job(bench, key="tiny.zip", prefix=prefix, command=command)
+            runs.lay_out(place, file=bench.file, store=bench.store, job=asked)
+            cost = measure.run(["sh", "byos-run"], cwd=place, env=contenders.on_platform(bench), log=log)
+            _expect(os.listdir(place), [], f"{name}: left in the run directory")
+        else:
+            shell = ["sh", "-ec", contenders.upload(bench, name, prefix)]
+            cost = measure.run(shell, cwd=made, env=contenders.environment(bench), log=log)
+        shutil.rmtree(place)
+        _expect(_emptied(bench, prefix), files, f"{name}: objects")
+        return cost
+
+    return once
+
+
+def whole_job(bench: Bench, name: str, turn: int) -> measure.Cost:
+    """The smoke's copper case from the bucket and back: 8 ranks of LAMMPS. Ours sends what the solver wrote, the script all."""
+    place, prefix, log = _fresh(bench, f"job-{turn}"), f"out/job/{turn}/{name}/", bench.place / "log"
+    if name == OURS:
+        asked = contenders.job(bench, key="copper.zip", prefix=prefix, command=SOLVER)
+        runs.lay_out(place, file=bench.file, store=bench.store, job=asked)
+        cost = measure.run(["sh", "byos-run"], cwd=place, env=contenders.on_platform(bench), log=log)
+        client = bench.store.client()
+        manifest = json.loads(client.get_object(Bucket=bench.bucket, Key=f"{prefix}_byos/manifest.json")["Body"].read())
+        client.close()
+        solver_s = manifest["solver"]["seconds"]
+    else:
+        line = WHOLE_JOB.format(
+            bring=contenders.download(bench, name, "copper.zip"), solver=" ".join(SOLVER),
+            send=contenders.upload(bench, name, prefix), seconds=SECONDS_FILE,
+        )  # fmt: skip
+        shell = ["sh", "-ec", f"mkdir case; cd case; {line}"]
+        cost = measure.run(shell, cwd=place, env=contenders.environment(bench), log=log)
+        begun, ended = (place / SECONDS_FILE).read_text(encoding="ascii").split()
+        solver_s = float(ended) - float(begun)
+    shutil.rmtree(place)
+    _emptied(bench, prefix)
+    return cost._replace(beside_s=cost.seconds - solver_s)
+
+
+STARTS = ("python3", "--version", "to job settled", "8 at once")
+
+
+def starting(bench: Bench, name: str, turn: int) -> measure.Cost:
+    """The interpreter alone; `--version`; up to "job settled" (a job file with an unknown key: 64); eight of these at once."""
+    place = _fresh(bench, f"start-{turn}")
+    runs.lay_out(place, file=bench.file, store=bench.store, job={"no_such_key": 1})
+    eight = "for each in 1 2 3 4 5 6 7 8; do sh byos-run & done; wait"
+    argv, code = {
+        "python3": (["python3", "-E", "-S", "-s", "-c", "pass"], 0),
+        "--version": (["sh", "byos-run", "--version"], 0),
+        "to job settled": (["sh", "byos-run"], 64),
+        "8 at once": (["sh", "-c", eight], 0),
+    }[name]
+    env = {**contenders.environment(bench), **({} if name == "python3" else {"RESCALE_JOB_ID": ""})}
+    cost = measure.run(argv, cwd=place, env=env, log=bench.place / "log", code=code)
+    shutil.rmtree(place)
+    return cost
+
+
+def zeros_in(bench: Bench, name: str, turn: int) -> measure.Cost:
+    """One member of 4 GiB of zeros: is peak memory flat?"""
+    return fetching("zeros.zip", files=1)(bench, name, turn)
+
+
+SCENARIOS = (
+    Scenario("deflated", "stage-in, deflated zip, 320 MB, 2,001 files", ALL,
+             fetching("deflated.zip", files=data.SMALL_FILES + 1), ("deflated.zip",)),
+    Scenario("stored", "stage-in, stored zip, 1 GiB, 8 files", ALL,
+             fetching("stored.zip", files=data.STORED_MEMBERS), ("stored.zip",)),
+    Scenario("small", "2,000 outputs of 100 KiB", ALL, sending("small", files=data.SMALL_FILES), ("tiny.zip",)),
+    Scenario("large", "16 outputs of 128 MiB, 2 GiB", ALL, sending("large", files=data.LARGE_FILES), ("tiny.zip",)),
+    Scenario("job", "whole job: copper, 8 ranks of LAMMPS", (SCRIPT, OURS), whole_job, ("copper.zip",)),
+    Scenario("starts", "starts of the shipped file", STARTS, starting),
+    Scenario("memory", "one member of 4 GiB of zeros", (OURS,), zeros_in, ("zeros.zip",)),
+)  # fmt: skip
+DEFAULT = ("deflated", "stored", "small", "large", "job", "starts")
+
+
+def bring_inputs(bench: Bench, client: Any, names: set[str]) -> None:
+    """Puts the zips that the scenarios read into the bucket."""
+    for name in sorted(names):
+        path = bench.data / name
+        if name == "zeros.zip":
+            path = data.zeros(bench.place / name)
+        client.upload_file(str(path), bench.bucket, name)
+
+
+def _fresh(bench: Bench, name: str) -> Path:
+    place = bench.place / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
+
+
+def _emptied(bench: Bench, prefix: str) -> int:
+    """Deletes all objects below a prefix; returns how many of them were outputs."""
+    client = bench.store.client()
+    keys = [
+        item["Key"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bench.bucket, Prefix=prefix)
+        for item in page.get("Contents", [])
+    ]
+    for start in range(0, len(keys), 1000):
+        doomed = [{"Key": key} for key in keys[start : start + 1000]]
+        client.delete_objects(Bucket=bench.bucket, Delete={"Objects": doomed, "Quiet": True})
+    client.close()
+    return sum("/_byos/" not in key for key in keys)
+
+
+def _expect(found: object, wanted: object, what: str) -> None:
+    if found != wanted:
+        raise RuntimeError(f"{what}: {found}, not {wanted}")
