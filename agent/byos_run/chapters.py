@@ -30,6 +30,7 @@ _RESERVE_SHARE = 0.1
 _LEAST_RESERVE_S = 5.0
 _MOST_RESERVE_S = 900.0
 _NAMED = 10
+_CLOCK_S = 60.0
 
 
 class Run:
@@ -87,6 +88,11 @@ class Run:
                 wire=self.wire, job=job, run_id=self.run_id, digest=self.digest, status=self._status(),
                 is_dead=neighbour.is_dead, stop=self.stop, say=book.log.info,
             )  # fmt: skip
+        offset_s = self.wire.line.clock.offset_s
+        if abs(offset_s) > _CLOCK_S:
+            book.warn(
+                f"the node's clock is {log.duration(abs(offset_s))} {'slow' if offset_s > 0 else 'fast'}; the store's is used"
+            )
         self.attempt, self.before = claimed.attempt, claimed.earlier
         self.is_whole_already = claimed.complete and not self.continues
         if not (self.is_whole_already and job.purge.when == "never"):

@@ -107,7 +107,7 @@ def race(chosen: argparse.Namespace) -> None:
             if turn:
                 results = [(each, figures(costs[each.name])) for each in picked]
                 report.write(chosen.out, results, bench=bench, took_s=time.monotonic() - started)
-    print(f"\n{chosen.out} and {chosen.out.with_suffix('.svg').name} written", flush=True)
+    print(f"\n{chosen.out} and {report.chart_beside(chosen.out).name} written", flush=True)
 
 
 def one_round(bench: Bench, scenario: Scenario, *, turn: int, costs: dict[str, list[Cost]]) -> None:

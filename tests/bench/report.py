@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Results = Sequence[tuple[Scenario, Sequence[Figure]]]
 
 COLOURS = {SCRIPT: "#9a8f80", S5CMD: "#7f98b0", RCLONE: "#8aa58c", OURS: "#d9682b"}
+BUSY_PER_CORE = 2.0
+"""The race alone keeps the load of 15 minutes below this."""
 INTRO = """\
 # The race
 
@@ -45,10 +47,15 @@ objects in the bucket.
 
 def write(path: Path, results: Results, *, bench: Bench, took_s: float) -> None:
     """Writes the page and, beside it, the chart."""
-    parts = [INTRO, _machine(bench, took_s), "![seconds per scenario](results.svg)\n", _ratios(results)]
+    parts = [INTRO, _machine(bench, took_s), f"![seconds per scenario]({chart_beside(path).name})\n", _ratios(results)]
     parts += [_table(scenario, figures) for scenario, figures in results]
     path.write_text("\n".join(parts), encoding="utf-8")
-    path.with_suffix(".svg").write_text(chart(results), encoding="utf-8")
+    chart_beside(path).write_text(chart(results), encoding="utf-8")
+
+
+def chart_beside(page: Path) -> Path:
+    """RESULTS.md → results.svg."""
+    return page.with_name(f"{page.stem.lower()}.svg")
 
 
 def chart(results: Results) -> str:
@@ -120,11 +127,13 @@ def _machine(bench: Bench, took_s: float) -> str:
     )  # fmt: skip
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    busy = os.getloadavg()[2] > BUSY_PER_CORE * (os.cpu_count() or 1)
+    warning = "\n**The machine was busy with other work meanwhile: run it again on a quiet one.**\n" if busy else ""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     versions = ", ".join(f"{name} {said}" for name, said in _versions(bench).items())
     return (
         f"{today}, {took_s / 60:.0f} minutes; {os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()};"
-        f" load at the end {load}.\n{versions}.\n"
+        f" load at the end {load}.\n{versions}.\n{warning}"
     )
 
 

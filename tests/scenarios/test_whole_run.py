@@ -522,7 +522,9 @@ def test_publishing_beside_the_solver_can_be_left_out(bucket, tmp_path, shipped_
     assert outputs(bucket) == {"x.out": 2}
 
 
-def test_a_directory_that_holds_a_live_run_is_refused(bucket, tmp_path, shipped_file, minio_store, run_environ, run_byos):
+def test_a_directory_that_holds_a_live_run_is_refused(
+    bucket, tmp_path, shipped_file, minio_store, run_environ, run_byos
+):
     """64 for a run started above another: its purge would empty that one's directory."""
     asked = job(bucket, "echo ready; while [ ! -e go ]; do sleep 0.05; done")
     directory = tmp_path / "above" / "below"
