@@ -135,6 +135,7 @@ def forget_secrets(place: Place) -> list[str]:
 def _can_continue(earlier: Earlier, opened: Journal, job: Job) -> bool:
     return (
         earlier.solved is not None
+        and not earlier.solved.stopped_by  # a solver that was stopped is started again
         and earlier.room is not None
         and earlier.room.case.is_dir()
         and earlier.output == str(job.output)
