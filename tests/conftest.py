@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import uuid
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,9 @@ cache.surroundings()  # remembered before the first test's environment is cleane
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started by nohup, or in the background of a script, these come ignored, and what ignores them hands that on.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Brought here, not in a fixture: a worker's standard error is not shown, and the first time takes minutes.
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput"):
         cache.bring(WHOLE_SUITE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ raise SystemExit(main([]))
 
 
 @pytest.mark.parametrize(
-    ("shift", "said"), [(-3600, "60 min 00 s slow"), (3600, "60 min 00 s fast")], ids=["slow", "fast"]
+    ("shift", "said"), [(-3630, "60 min .. s slow"), (3630, "60 min .. s fast")], ids=["slow", "fast"]
 )
 def test_a_wrong_clock_is_corrected_and_told(shift, said, bucket, minio_store, shipped_file, tmp_path, run_environ):
     """The store's Date is signed with, the run ends well, and one line says how far the node is off."""
@@ -31,5 +32,5 @@ def test_a_wrong_clock_is_corrected_and_told(shift, said, bucket, minio_store, s
     ran = runs.run(directory, command=(sys.executable, "-c", program), env=run_environ())
 
     assert ran.code == 0, ran.output + ran.error
-    assert f"the node's clock is {said}" in ran.output
+    assert re.search(f"the node's clock is {said}", ran.output), ran.output
     assert outputs(bucket)["result.dat"] == 7
