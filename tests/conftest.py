@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import tempfile
 import uuid
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,15 +123,20 @@ def openmpi() -> Path:
 
 
 @pytest.fixture
-def run_environ() -> Callable[..., dict[str, str]]:
-    """Makes the environment of a run: PATH with `path` put first, HOME, LANG, and the variables given."""
+def run_environ() -> Iterator[Callable[..., dict[str, str]]]:
+    """Makes the environment of a run: PATH with `path` put first, HOME, LANG, and the variables given.
+
+    TMPDIR is the test's own, so that what a killed run leaves is in no other test's way; short, for MPI's sockets.
+    """
+    own = tempfile.TemporaryDirectory(prefix="kit-")
 
     def make(*, path: Path | None = None, **variables: str) -> dict[str, str]:
         search = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
-        plain = {"PATH": search, "HOME": os.environ["HOME"], "LANG": "C.UTF-8"}
+        plain = {"PATH": search, "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "TMPDIR": own.name}
         return {**plain, **cases.RANKS_SHARE_CORES, **variables}
 
-    return make
+    yield make
+    own.cleanup()
 
 
 @pytest.fixture

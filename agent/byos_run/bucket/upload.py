@@ -254,7 +254,10 @@ class Uploader:
                 found = objects.head(self._wire, key)
                 if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
                     return Acknowledged(found.size_bytes, expected, found.etag)
-            except errors.NoSuchObject:  # completed before, and the answer was lost; or aborted by another
+            except (errors.NoSuchObject, errors.StoreRefused) as error:
+                # Completed before, and the answer was lost: 404 from MinIO, 400 InvalidPart while it still does so.
+                if isinstance(error, errors.StoreRefused) and error.error_code != "InvalidPart":
+                    raise
                 etag = self._read_back(key, file.identity.size_bytes, expected)
                 return Acknowledged(file.identity.size_bytes, expected, etag)
 
