@@ -562,10 +562,16 @@ def test_rank_killed_by_a_signal_is_told(run, mpi):
 
 
 def test_abort_is_told_with_rank_and_number(run, mpi):
-    solved = mpi("aborts=2:17")
+    """MPICH's launcher may end before it has passed on what the rank said of its abort: then there is only the number."""
+    told = []
+    for _ in range(20):
+        solved = mpi("aborts=2:17")
+        assert solved.code == 17
+        told.append(solved.cause)
+        if told[-1] != "exit 17":
+            break
 
-    assert solved.code == 17
-    assert "rank 2 called MPI_Abort with code 17" in solved.cause
+    assert "rank 2 called MPI_Abort with code 17" in told[-1]
 
 
 def test_ranks_that_obey_finish_on_every_flavour(run, mpi):
