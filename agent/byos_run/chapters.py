@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Callable
 
 from byos_run import errors, log
@@ -119,10 +118,6 @@ class Run:
             kept = files.snapshot(self.place.run_directory, skip={journal.DIRECTORY_NAME})
             self.journal.save_snapshot("rundir", kept)
         return kept
-
-    def _inside(self, *paths: Path | None) -> list[str]:
-        here = self.place.run_directory
-        return [str(path.relative_to(here)) for path in paths if path is not None and here in path.parents]
 
     # ------------------------------------------------------------ the claim is held
 

@@ -149,12 +149,3 @@ def _reader_of(wire: Wire, url: S3Url, answer: Answer) -> ObjectReader:
         wire, url=url, size_bytes=size_bytes, etag=answer.headers.get("etag", ""),
         version_id=answer.headers.get("x-amz-version-id", ""), tail=answer.body,
     )  # fmt: skip
-
-
-def head_etag(wire: Wire, url: S3Url) -> tuple[str, int] | None:
-    """ETag and size of *url* without reading it; None if it is not there."""
-    try:
-        answer = wire.request("HEAD", url.key)
-    except errors.NoSuchObject:
-        return None
-    return answer.headers.get("etag", ""), int(answer.headers.get("content-length", "0"))
