@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "crc": set(),
     "__init__": set(),
 }
-PART_OF_A_STEP = {"keys", "kinds", "sources", "spare"}
+PART_OF_A_STEP = {"keys", "kinds", "sources", "spare", "words", "entries"}
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -27,12 +27,14 @@ byos-run: one solver run on a rented node, with storage of your own
 
 usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
+       byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
        byos-run COMMAND --help
        byos-run --version [--json]
 
   run     input from the bucket, the MPI command, proven outputs back into it, the run directory emptied;
           what is asked stands in byos.toml, in flags and in BYOS_* variables
   fetch   the stage-in alone: download and unpack while it streams
+  verify  manifests against the bucket: is every output there, as it was acknowledged?
 """
 
 
@@ -101,6 +103,17 @@ def _fetch(words: Sequence[str], place: Place) -> int:
     return fetch.fetch(words, place=place, stop=stop)
 
 
+def _verify(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import verify
+    from byos_run.node.pool import Stop
+
+    if words and words[0] in ("--help", "-h"):
+        return _print(verify.USAGE + verify.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return verify.verify_runs(words, place=place, stop=stop, show=_print)
+
+
 def _listen(ask: Callable[[str], None]) -> None:
     """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
     import signal
@@ -147,4 +160,4 @@ def _refuse(error: ByosError) -> int:
     return error.code
 
 
-_COMMANDS = {"run": _run, "fetch": _fetch}
+_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify}

@@ -50,6 +50,17 @@ def get(wire: Wire, key: str) -> Small | None:
     return Small(answer.body, answer.headers.get("etag", ""), _age_s(answer.headers))
 
 
+def get_changed(wire: Wire, key: str, *, etag: str) -> Small | None:
+    """The object *key*, unless it still has *etag*: then None, and no body has moved. Raises NoSuchObject."""
+    try:
+        answer = wire.request("GET", key, headers={"if-none-match": etag} if etag else {})
+    except errors.StoreRefused as error:
+        if error.status == 304:
+            return None
+        raise
+    return Small(answer.body, answer.headers.get("etag", ""), _age_s(answer.headers))
+
+
 def put(
     wire: Wire,
     key: str,
@@ -103,17 +114,27 @@ def delete(wire: Wire, key: str) -> None:
 
 def listed(wire: Wire, prefix: str, *, start_after: str = "", page: int = 1000) -> Iterator[Listed]:
     """All objects whose key starts with *prefix*, in the store's order, page by page."""
-    token = ""
-    while True:
-        query = [("list-type", "2"), ("prefix", prefix), ("encoding-type", "url"), ("max-keys", str(page))]
-        if token:
-            query.append(("continuation-token", token))
-        elif start_after:
-            query.append(("start-after", start_after))
-        root = ET.fromstring(wire.request("GET", "", query=query).body)  # noqa: S314 - expat stops entity expansion; the store is the user's
+    for root in _pages(wire, prefix, [("start-after", start_after)] if start_after else [], page=page):
         for item in root.iterfind("{*}Contents"):
             key = unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape")
             yield Listed(key, int(item.findtext("{*}Size") or 0), item.findtext("{*}ETag") or "")
+
+
+def prefixes_below(wire: Wire, prefix: str) -> Iterator[str]:
+    """What the keys that start with *prefix* have up to their next "/", each once: ``out/a/``, ``out/b/`` of ``out/``."""
+    for root in _pages(wire, prefix, [("delimiter", "/")], page=1000):
+        for item in root.iterfind("{*}CommonPrefixes"):
+            yield unquote_plus(item.findtext("{*}Prefix") or "", errors="surrogateescape")
+
+
+def _pages(wire: Wire, prefix: str, first: list[tuple[str, str]], *, page: int) -> Iterator[ET.Element]:
+    token = ""
+    while True:
+        query = [("list-type", "2"), ("prefix", prefix), ("encoding-type", "url"), ("max-keys", str(page)), *first]
+        if token:
+            query.append(("continuation-token", token))
+        root = ET.fromstring(wire.request("GET", "", query=query).body)  # noqa: S314 - expat stops entity expansion; the store is the user's
+        yield root
         token = root.findtext("{*}NextContinuationToken") or ""
         if (root.findtext("{*}IsTruncated") or "") != "true" or not token:
             return

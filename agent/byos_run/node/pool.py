@@ -32,7 +32,9 @@ class Stop:
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
-        self._pipes = (os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK), os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
+        self._pipes = (os.pipe(), os.pipe())  # not inherited; pipe2, which would not block at once, is Linux's alone
+        for descriptor in (*self._pipes[0], *self._pipes[1]):
+            os.set_blocking(descriptor, False)
         self._until: float | None = None
 
     def ask(self, reason: str) -> None:

@@ -43,7 +43,7 @@ from byos_run.steps.sources import (
     shown,
 )
 
-__all__ = ["help_of_keys", "settle", "settle_fetch"]
+__all__ = ["help_of_keys", "settle", "settle_fetch", "settle_store"]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,25 @@ def settle(*, arguments: Sequence[str], place: Place) -> Job:
 
 def settle_fetch(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[FetchSettings, StoreSettings]:
     """The same for a stage-in alone: flags and variables of [fetch] and [store]. Raises UsageError."""
+    parts = _settled_part(arguments, environ, command="fetch", uses=("fetch.max", "store."))
+    return FetchSettings(**parts.get("fetch", {})), StoreSettings(**parts.get("store", {}))
+
+
+def settle_store(*, arguments: Sequence[str], environ: Mapping[str, str], command: str) -> StoreSettings:
+    """The same for a command that only speaks with the store: flags and variables of [store]. Raises UsageError."""
+    return StoreSettings(**_settled_part(arguments, environ, command=command, uses=("store.",)).get("store", {}))
+
+
+def _settled_part(
+    arguments: Sequence[str], environ: Mapping[str, str], *, command: str, uses: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
     asked, _, problems = _laid_over((of_variables(environ), of_flags(arguments)))
     problems += _check_store(asked)
-    flags = {given.where for name, given in asked.items() if not name.startswith(("fetch.max", "store."))}
-    problems += [f"{flag}: fetch does not use it" for flag in sorted(flags) if flag.startswith("-")]
+    flags = {given.where for name, given in asked.items() if not name.startswith(uses)}
+    problems += [f"{flag}: {command} does not use it" for flag in sorted(flags) if flag.startswith("-")]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
-    parts = _parts({name: given.value for name, given in asked.items()})
-    return FetchSettings(**parts.get("fetch", {})), StoreSettings(**parts.get("store", {}))
+    return _parts({name: given.value for name, given in asked.items()})
 
 
 def _laid_over(sources: Sequence[Source]) -> tuple[Asked, set[str], list[str]]:

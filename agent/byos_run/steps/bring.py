@@ -1,0 +1,119 @@
+"""Outputs of a run → files on this machine, each proved by its CRC-32.
+
+    DIR/path is there, size and CRC-32 are right     nothing to do
+    … is there and differs                           refused, unless overwriting is asked for
+    else  DIR/path.byos-part ← bytes in order, CRC-32 while they pass; right: its mtime, its name
+
+What was cut off goes on where its part ends: the part is read again for its CRC-32, so that the whole is proved. A part that
+turns out wrong is fetched once more from the start. Nothing is written outside DIR: paths were checked, links are not
+followed. Not promised: two of these at once in one directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable
+
+from byos_run import crc, errors
+from byos_run.errors import printable
+from byos_run.model import Tally
+from byos_run.steps.entries import Entry
+
+PART = ".byos-part"
+_READ_BYTES = 1 << 20
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Proven = Callable[[Entry, Callable[[memoryview], None], int, int], str]
+"""(entry, take, start, CRC-32 before start) → "" if the object is what the manifest says, else what is wrong."""
+
+
+class Bringer:
+    """Brings the outputs of one run into *directory*. From many threads, one entry each."""
+
+    def __init__(self, directory: Path, *, overwrite: bool, tally: Tally) -> None:
+        self._directory = directory
+        self._overwrite = overwrite
+        self._tally = tally
+
+    def has(self, entry: Entry) -> bool:
+        """Whether *entry* is here already, byte for byte. Raises Differs, NodeUnfit."""
+        target = self._directory / entry.path
+        with _told(target):
+            if not os.path.lexists(target):
+                return False
+            if not target.is_file() or target.is_symlink():
+                raise Differs(f"{str(target)!r} is in the way: it is no plain file")
+            if target.stat().st_size == entry.size_bytes and _crc_of(target) == entry.crc32:
+                return True
+        if not self._overwrite:
+            raise Differs(f"{str(target)!r} is there and differs; --overwrite replaces it")
+        return False
+
+    def bring(self, entry: Entry, *, proven: Proven) -> str:
+        """Make the file; "" or what is wrong with the object. Raises NodeUnfit, what *proven* raises."""
+        target = self._directory / entry.path
+        part = target.with_name(target.name + PART)
+        with _told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(part, _OPEN, 0o644)
+            try:
+                wrong = self._fill(descriptor, entry, proven)
+                if not wrong:
+                    if entry.mtime_s:
+                        os.utime(descriptor, (entry.mtime_s, entry.mtime_s))
+                    os.replace(part, target)
+            finally:
+                os.close(descriptor)
+        return wrong
+
+    def _fill(self, descriptor: int, entry: Entry, proven: Proven) -> str:
+        """What is there of the part, then the rest; from the start if that does not prove right."""
+        checksum, size = _crc_of_part(descriptor, limit=entry.size_bytes)
+        for start, begun in dict.fromkeys(((size, checksum), (0, 0))):
+            os.ftruncate(descriptor, start)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            wrong = proven(entry, lambda piece: self._write(descriptor, piece), start, begun)
+            if not wrong:
+                return ""
+        os.ftruncate(descriptor, 0)  # so that the next one begins anew
+        return wrong
+
+    def _write(self, descriptor: int, piece: memoryview) -> None:
+        done = 0
+        while done < len(piece):
+            done += os.write(descriptor, piece[done:])
+        self._tally.add(bytes_out=done)
+
+
+class Differs(Exception):
+    """What is on this machine is not what the bucket has; the message says which file."""
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "choose a directory with more room" if error.errno == 28 else ""
+        raise errors.NodeUnfit(f"{printable(str(target))!r}: {error.strerror or error}", hint=hint) from error
+
+
+def _crc_of(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return crc.base64_of(_crc_of_part(descriptor)[0])
+    finally:
+        os.close(descriptor)
+
+
+def _crc_of_part(descriptor: int, *, limit: int = 1 << 63) -> tuple[int, int]:
+    """CRC-32 of the first *limit* bytes of a file, and how many there are; of a longer one (0, 0): it is of no use."""
+    found, count = 0, 0
+    while piece := os.read(descriptor, _READ_BYTES):
+        found, count = crc.crc32(piece, found), count + len(piece)
+        if count > limit:
+            return 0, 0
+    return found, count

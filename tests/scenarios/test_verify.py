@@ -1,0 +1,222 @@
+"""`byos-run verify`: manifests against the bucket, from outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Corrupt, Refuse, Rule
+from tests.kit import doe
+from tests.scenarios.test_whole_run import WRITES, job
+
+OUTPUTS = {"result.dat": b"result\n", "sub/big.bin": bytes(range(256)) * 9000, "empty": b"", "a b%20+#&?.h5": b"odd"}
+
+
+@pytest.fixture
+def verify(run_byos, bucket):
+    """verify("out/", "--read") → what came of it, without a job file."""
+
+    def go(prefix="out/run/", *flags, store=None, **more):
+        endpoint = (store or bucket.store).endpoint_url
+        return run_byos(None, "verify", bucket.url(prefix), *flags, "--store-endpoint-url", endpoint, **more)
+
+    return go
+
+
+def findings(ran):
+    """(kind, path) of the only run's findings."""
+    (run,) = json.loads(ran.output)["runs"]
+    return [(problem["kind"], problem["path"]) for problem in run["problems"]]
+
+
+def test_a_run_is_whole_until_something_in_its_bucket_changes(run_byos, verify, bucket):
+    """0 after a run; 74 and a line for each object that is gone, was replaced, or does not belong."""
+    assert 0 == run_byos(job(bucket, WRITES)).code
+    ran = verify()
+    assert (0, "") == (ran.code, ran.error)
+    assert "whole: 3 outputs, 300 kB, by the checksums that the store keeps" in ran.output
+
+    bucket.client.delete_object(Bucket=bucket.name, Key="out/run/result.dat")
+    bucket.put("out/run/sub/big.bin", b"1" * 300_000)
+    bucket.put("out/run/inputs.in", b"longer than it was")
+    bucket.put("out/run/stray", b"x")
+    ran = verify("out/run", "--json")
+
+    assert 74 == ran.code, ran.error
+    assert [
+        ("checksum", "sub/big.bin"), ("extra", "stray"), ("missing", "result.dat"), ("size", "inputs.in"),
+    ] == findings(ran)  # fmt: skip
+    ran = verify()
+    assert 74 == ran.code
+    assert "out/run/: not whole: 4 findings in 3 outputs" in ran.output
+    assert "  missing     result.dat" in ran.output
+
+
+def test_an_object_that_does_not_belong_may_be_allowed(verify, bucket):
+    """--allow-extra; what lies in _byos/rundir/ is an output like any other."""
+    doe.ended(bucket, "out/run/", {"a": b"1"})
+    bucket.put("out/run/_byos/rundir/b", b"2")
+    bucket.put("out/run/_byos/solver.log", b"3")
+
+    assert [("extra", "_byos/rundir/b")] == findings(verify("out/run/", "--json"))
+    assert 0 == verify("out/run/", "--allow-extra").code
+
+
+def test_a_flipped_byte_behind_a_true_checksum_is_seen_by_reading(verify, bucket):
+    """The store's word is true, its bytes are not: only --read notices."""
+    doe.ended(bucket, "out/run/", OUTPUTS)
+    with FaultProxy(bucket.store, Rule(Corrupt(at_byte=1000), method="GET", key="big.bin")) as proxy:
+        store = bucket.store._replace(endpoint_url=proxy.endpoint_url)
+        assert 0 == verify("out/run/", store=store).code
+        ran = verify("out/run/", "--read", "--json", store=store)
+
+    assert 74 == ran.code, ran.error
+    assert [("checksum", "sub/big.bin")] == findings(ran)
+    assert 0 == verify("out/run/", "--read").code
+
+
+def test_an_object_that_the_store_cannot_read_is_a_finding(verify, bucket):
+    """500 again and again for one object does not end the whole."""
+    doe.ended(bucket, "out/run/", OUTPUTS)
+    with FaultProxy(bucket.store, Rule(Refuse(500, "InternalError"), method="GET", key="result.dat")) as proxy:
+        store = bucket.store._replace(endpoint_url=proxy.endpoint_url)
+        ran = verify("out/run/", "--read", "--json", "--store-patience", "1s", store=store)
+
+    assert 74 == ran.code, ran.error
+    assert [("unreadable", "result.dat")] == findings(ran)
+
+
+def test_what_a_run_could_not_publish_is_a_finding(verify, bucket):
+    """Partial, interrupted: not whole. The solver's own failure: whole, and said."""
+    lost = [{"path": "big.h5", "reason": "it keeps changing"}]
+    doe.ended(bucket, "doe/partial/", {"a": b"1"}, status="partial", exit_code=74, unpublished=lost)
+    doe.ended(bucket, "doe/cut/", {"a": b"1"}, status="interrupted", exit_code=75)
+    doe.ended(bucket, "doe/failed/", {"a": b"1"}, status="solver-failed", exit_code=42)
+    doe.write_status(bucket, "doe/deeper/running/")
+    ran = verify("doe/")
+
+    assert 74 == ran.code, ran.error
+    assert (
+        "1 of 4 runs are whole: 1 output, 1 B, by the checksums that the store keeps; the solver failed in 1"
+        in ran.output
+    )
+    assert "  unpublished big.h5: it keeps changing" in ran.output
+    assert "the manifest says 'interrupted'" in ran.output
+    assert "doe/deeper/running/: not whole" in ran.output
+    assert "its last heartbeat says 'solve'" in ran.output
+    assert "doe/failed/:" not in ran.output
+    ran = verify("doe/failed/_byos/manifest.json")
+    assert (0, "whole: 1 output, 1 B" in ran.output, "the solver failed with 42" in ran.output) == (
+        ran.code,
+        True,
+        True,
+    )
+
+
+def test_names_that_lead_elsewhere_are_refused(verify, bucket):
+    """A manifest comes from a bucket: its names pass the check of an archive's members, and are shown escaped."""
+    manifest = doe.ended(bucket, "out/run/", {"good": b"1"})
+    (good,) = manifest["outputs"]
+    bad = ["../../etc/passwd", "/etc/passwd", "a/../b", "a//b", "C:/x", "..\\x", "x" * 300, "_byos/../../y", "good"]
+    entries = [{**good, "path": f"{path}\x1b[2J", "key": f"out/run/{path}"} for path in bad]
+    entries.append({**good, "path": "elsewhere", "key": "out/other/x"})
+    bucket.put("out/run/_byos/manifest.json", json.dumps({**manifest, "outputs": [good, *entries]}))
+    ran = verify("out/run/", "--fetch", "here/d")
+
+    assert 74 == ran.code, ran.output
+    assert 10 == ran.output.count("  refused ")
+    assert "\x1b" not in ran.output + ran.error
+    assert ["byos-run", "config", "here/", "here/d/", "here/d/good"] == ran.left()
+
+
+def test_a_broken_manifest_is_not_whole(verify, bucket):
+    """74 and one sentence for each, never a traceback."""
+    documents = [b"", b"[]", b"{}", b"\xff", b'{"outputs": 5}', b'{"outputs": [5, {"key": 7}]}', b"[" * 100_000]
+    for number, document in enumerate(documents):
+        bucket.put(f"out/{number}/_byos/manifest.json", document)
+    ran = verify("out/")
+
+    assert (74, "") == (ran.code, ran.error)
+    assert len(documents) == ran.output.count("not whole")
+
+
+def test_fetch_brings_outputs_and_goes_on_where_it_was(verify, bucket, tmp_path):
+    """Every file as it was, with its time; a part that was cut off is finished, a wrong one replaced, a true one left."""
+    doe.ended(bucket, "out/run/", OUTPUTS)
+    directory = tmp_path / "laptop"
+    here = directory / "d"
+    ran = verify("out/run/", "--fetch", "d", directory=directory)
+    assert 0 == ran.code, ran.output + ran.error
+    assert OUTPUTS == {str(path.relative_to(here)): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert doe.STARTED_AT == (here / "sub/big.bin").stat().st_mtime
+
+    (here / "sub/big.bin").unlink()
+    (here / "sub/big.bin.byos-part").write_bytes(OUTPUTS["sub/big.bin"][:1_500_000])
+    (here / "result.dat").unlink()
+    (here / "result.dat.byos-part").write_bytes(b"wro")
+    kept = (here / "empty").stat().st_ino
+    ran = verify("out/run/", "--fetch", "d", directory=directory)
+
+    assert 0 == ran.code, ran.output + ran.error
+    assert OUTPUTS == {str(path.relative_to(here)): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert kept == (here / "empty").stat().st_ino
+
+
+def test_fetch_does_not_replace_what_differs(verify, bucket, tmp_path):
+    """A file that somebody changed stays, is named, and goes only with --overwrite."""
+    doe.ended(bucket, "out/run/", {"a": b"1", "b": b"2"})
+    directory = tmp_path / "laptop"
+    (directory / "d").mkdir(parents=True)
+    (directory / "d/a").write_bytes(b"mine")
+    ran = verify("out/run/", "--fetch", "d", directory=directory)
+
+    assert 74 == ran.code, ran.output
+    assert "--overwrite replaces it" in ran.output
+    assert (b"mine", b"2") == ((directory / "d/a").read_bytes(), (directory / "d/b").read_bytes())
+    assert 0 == verify("out/run/", "--fetch", "d", "--overwrite", directory=directory).code
+    assert b"1" == (directory / "d/a").read_bytes()
+
+
+def test_fetch_leaves_no_file_that_is_not_proved(verify, bucket, tmp_path):
+    """A flipped byte: the file has not its name, and the finding says why."""
+    doe.ended(bucket, "doe/1/", {"a": b"1" * 5000})
+    doe.ended(bucket, "doe/2/", {"a": b"2"})
+    directory = tmp_path / "laptop"
+    with FaultProxy(bucket.store, Rule(Corrupt(at_byte=1000), method="GET", key="doe/1/a")) as proxy:
+        store = bucket.store._replace(endpoint_url=proxy.endpoint_url)
+        ran = verify("doe/", "--fetch", "d", store=store, directory=directory)
+
+    assert 74 == ran.code, ran.output
+    assert "  checksum    a: CRC-32" in ran.output
+    assert not (directory / "d/1/a").exists()
+    assert b"2" == (directory / "d/2/a").read_bytes()
+    assert 0 == verify("doe/", "--fetch", "d", directory=directory).code
+
+
+def test_a_run_that_was_copied_is_verified_where_it_is(verify, bucket):
+    """The keys of its manifest are read relative to the prefix that it names; another ETag is no finding."""
+    doe.ended(bucket, "out/run/", OUTPUTS)
+    for key in bucket.sizes("out/run/"):
+        bucket.put(f"archive/2026{key[len('out/run') :]}", bucket.get(key))
+
+    assert 0 == verify("archive/2026/", "--read").code
+
+
+def test_verify_names_what_is_wrong_with_its_command_line(run_byos, verify, bucket, minio_store):
+    """64: no prefix, a flag of a run, --overwrite alone; 66: no run, no bucket."""
+    for words in (
+        [],
+        ["out/"],
+        ["s3://b/x/", "--solver-cores", "8"],
+        ["s3://b/x/", "--overwrite"],
+        ["s3://b/x/", "-z"],
+    ):
+        assert 64 == run_byos(None, "verify", *words).code, words
+    assert 66 == verify("nothing/").code
+    flags = ("--store-endpoint-url", minio_store.endpoint_url)
+    ran = run_byos(None, "verify", "s3://no-such-bucket-here/x/", *flags)
+    assert (66, True) == (ran.code, "does not exist" in ran.error)
+    help_text = run_byos(None, "verify", "--help").output
+    assert help_text.rstrip().splitlines()[-1].startswith("  77")
+    assert max(map(len, help_text.splitlines())) <= 80
