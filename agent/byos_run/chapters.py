@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from byos_run import errors, log
 from byos_run.bucket import objects
-from byos_run.bucket.session import secret_files
+from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, S3Url, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace

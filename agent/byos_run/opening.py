@@ -13,7 +13,8 @@ from pathlib import Path
 
 from byos_run import errors
 from byos_run.book import Book
-from byos_run.bucket.session import Session, secret_files
+from byos_run.bucket.credentials import secret_files
+from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.model import Job, Place

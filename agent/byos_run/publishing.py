@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from byos_run.bucket.session import secret_files
+from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.model import Identity, Output, Published
 from byos_run.node import files, journal

@@ -1,77 +1,31 @@
 """Who we are to the store, and the way to each bucket.
 
-Credentials come by botocore's usual chain, with ``config`` of the run directory as its file when that holds AWS settings. The
-node's own role is left out unless asked for: on a rented node it may be the platform's. With ``store.endpoint_url`` a
-bucket's address is plain; without, botocore finds it: one HEAD of the bucket is sent through its client, whose final request
-says host, addressing and signing region after every redirect, access-point ARN and dual-stack setting.
+Credentials come as ``credentials`` finds them. The node's own role is left out unless asked for: on a rented node it may be
+the platform's. With ``store.endpoint_url`` a bucket's address is plain; without, botocore finds it: one HEAD of the bucket
+is sent through its client, whose final request says host, addressing and signing region after every redirect,
+access-point ARN and dual-stack setting.
 """
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import ssl
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from byos_run import errors
 from byos_run.bucket.connections import Connections, Host
+from byos_run.bucket.credentials import botocore_session, chained_source, plain_source
 from byos_run.bucket.sign import Keys, Signer, masked
 from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Wire
 from byos_run.errors import printable
 from byos_run.model import Place, Stop, StoreSettings
 
 _RENEW_EVERY_S = 20.0
-_LONGEST_CONFIG = 1 << 20
-_AWS_SETTINGS = (
-    "aws_access_key_id",
-    "role_arn",
-    "sso_start_url",
-    "sso_session",
-    "credential_process",
-    "web_identity_token_file",
-)
-
-
-def config_file_of(place: Place) -> Path | None:
-    """``config`` in the run directory, if it holds AWS settings. Raises UsageError if it does and cannot be understood."""
-    path = place.run_directory / "config"
-    text = _text_of(path)
-    if not _holds_settings(text):
-        return None
-    try:
-        configparser.RawConfigParser(strict=False).read_string(text)
-    except configparser.MissingSectionHeaderError:
-        raise errors.UsageError(["config: keys without a profile"], hint="put [default] above them") from None
-    except configparser.Error as error:
-        raise errors.UsageError([f"config: {printable(str(error).splitlines()[0])}"]) from None
-    return path
-
-
-def secret_files(place: Place) -> list[Path]:
-    """Files of the credentials chain inside the run directory: gone from the platform as soon as they are read."""
-    named = (place.environ.get(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
-    candidates = [place.run_directory / name for name in named if name]
-    candidates.append(place.run_directory / "config")
-    real = os.path.realpath(place.run_directory) + os.sep
-    inside = [path for path in candidates if os.path.realpath(path).startswith(real) and path.is_file()]
-    return [path for path in dict.fromkeys(inside) if path.name != "config" or _holds_settings(_text_of(path))]
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_bytes()[:_LONGEST_CONFIG].decode("utf-8", "replace") if path.is_file() else ""
-    except OSError:
-        return ""
-
-
-def _holds_settings(text: str) -> bool:
-    return any(setting in text for setting in _AWS_SETTINGS)
 
 
 class Session:
@@ -84,6 +38,7 @@ class Session:
         self._clock = Clock()
         self._throttle = Throttle(settings.max_bandwidth_bytes_per_s)
         self._lines: dict[str, Line] = {}
+        self._botocore: Any = None
         self._renewed_at: float | None = None
         self._renewing = threading.Lock()
         if not settings.instance_role:
@@ -92,17 +47,17 @@ class Session:
         self._read_credentials()
 
     def _read_credentials(self) -> None:
-        settings = self._settings
-        session = _botocore_session(settings=settings, place=self._place)
-        credentials = _credentials(session, settings)
-        if credentials is None:
-            raise _no_credentials(self._place)
-        _keys_of(credentials)  # roles are assumed and files read now: config may be deleted after this
-        self._botocore, self._credentials = session, credentials
+        settings, place = self._settings, self._place
+        # What only botocore knows: where a bucket is when no endpoint says it.
+        source = plain_source(settings=settings, place=place) if settings.endpoint_url else None
+        if source is None:
+            self._botocore = botocore_session(settings=settings, place=place)
+            source = chained_source(self._botocore, settings, place)
+        self._source = source
 
     def keys(self) -> Keys:
         """The credentials as they are now; botocore renews those that can be renewed."""
-        return _keys_of(self._credentials)
+        return self._source.keys()
 
     def renew(self, refused: Keys) -> bool:
         """Read files, processes and a new ``config`` again, at most every 20 s; True if there are other keys than *refused* now.
@@ -130,7 +85,7 @@ class Session:
             "config-file": "a config file",
             "env": "the environment",
         }
-        method = str(getattr(self._credentials, "method", "") or "the credentials chain")
+        method = self._source.method or "the credentials chain"
         via = f", role {self._settings.role_arn}" if self._settings.role_arn else ""
         return f"access key {masked(keys.access_key)} from {origin.get(method, method)}{via}"
 
@@ -138,11 +93,7 @@ class Session:
     def warnings(self) -> list[str]:
         """What will go wrong later, said early."""
         found = []
-        if self.keys().token and getattr(self._credentials, "method", "") in (
-            "env",
-            "shared-credentials-file",
-            "config-file",
-        ):
+        if self.keys().token and self._source.method in ("env", "shared-credentials-file", "config-file"):
             found.append(
                 "these credentials hold a session token that cannot be renewed: it may expire before the outputs have left"
             )
@@ -169,11 +120,11 @@ class Session:
     def _line(self, bucket: str) -> Line:
         settings = self._settings
         if settings.endpoint_url and not bucket.startswith("arn:"):
-            url, region = _plain_url(settings, bucket), self._region()
+            url, region = _plain_url(settings, bucket), settings.region or self._source.region or "us-east-1"
         else:
-            url, region = _resolved_url(self._botocore, settings, bucket)
+            url, region = _resolved_url(self._session(), settings, bucket)
         parts = urlsplit(url)
-        tls = _tls_context(self._botocore, settings) if parts.scheme == "https" else None
+        tls = _tls_context(self._session(), settings) if parts.scheme == "https" else None
         host = Host(parts.scheme, parts.hostname or "", parts.port, proxy=_proxy_for(url), tls=tls)
         return Line(
             bucket=bucket,
@@ -189,75 +140,13 @@ class Session:
             write_headers=_write_headers(settings),
         )
 
-    def _region(self) -> str:
-        return self._settings.region or str(self._botocore.get_config_variable("region") or "us-east-1")
-
-
-def _botocore_session(*, settings: StoreSettings, place: Place) -> Any:
-    import botocore.exceptions
-    import botocore.session
-
-    session = botocore.session.Session(profile=settings.profile or None)
-    config = config_file_of(place)
-    if config and not place.environ.get("AWS_CONFIG_FILE"):
-        session.set_config_variable("config_file", str(config))
-        if not place.environ.get("AWS_SHARED_CREDENTIALS_FILE"):
-            # Both kinds of syntax, [profile x] and [x], are understood; and no stranger's file below $HOME comes first.
-            session.set_config_variable("credentials_file", str(config))
-    if settings.region:
-        session.set_config_variable("region", settings.region)
-    try:
-        session.get_scoped_config()
-    except botocore.exceptions.ProfileNotFound as error:
-        raise errors.UsageError([f"store.profile: {printable(str(error))}"]) from None
-    except botocore.exceptions.ConfigParseError as error:
-        raise errors.UsageError([f"config: {printable(str(error))}"]) from None
-    return session
-
-
-def _credentials(session: Any, settings: StoreSettings) -> Any:
-    import botocore.exceptions
-    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-
-    try:
-        source = session.get_credentials()
-    except botocore.exceptions.BotoCoreError as error:
-        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
-    if source is None or not settings.role_arn:
-        return source
-    extra = {"RoleSessionName": settings.session_name or f"byos-run-{int(time.time())}"}
-    if settings.external_id:
-        extra["ExternalId"] = settings.external_id
-
-    def client(name: str, **arguments: Any) -> Any:
-        endpoint = {"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {}
-        # STS of a bare node has no region set; S3's own default is right for it too.
-        region = settings.region or session.get_config_variable("region") or "us-east-1"
-        return session.create_client(
-            name, region_name=region, verify=settings.ca_bundle or None, **endpoint, **arguments
-        )
-
-    fetcher = AssumeRoleCredentialFetcher(client, source, settings.role_arn, extra_args=extra)
-    return DeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)
-
-
-def _keys_of(credentials: Any) -> Keys:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        frozen = credentials.get_frozen_credentials()
-    except (BotoCoreError, ClientError) as error:
-        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
-    return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
-
-
-def _no_credentials(place: Place) -> errors.AccessRefused:
-    again = bool(place.environ.get("RESCALE_IG_RESTART_COUNT", "0").strip("0"))
-    return errors.AccessRefused(
-        "no credentials found: neither in config in the run directory, nor in the environment, nor in the usual files",
-        hint="lay config down again: it is deleted as soon as it is read" if again or place.on_platform else
-        "put a file named config with [default], aws_access_key_id and aws_secret_access_key into the run directory",
-    )  # fmt: skip
+    def _session(self) -> Any:
+        """botocore's, made when something is asked that only it knows."""
+        if self._botocore is None:
+            self._botocore = botocore_session(settings=self._settings, place=self._place)
+            keys = self.keys()  # config may be gone by now
+            self._botocore.set_credentials(keys.access_key, keys.secret_key, keys.token or None)
+        return self._botocore
 
 
 def _plain_url(settings: StoreSettings, bucket: str) -> str:
@@ -295,6 +184,8 @@ def _resolved_url(session: Any, settings: StoreSettings, bucket: str) -> tuple[s
 
 
 def _proxy_for(url: str) -> str:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return ""
     from botocore.utils import get_environ_proxies
 
     proxies: Mapping[str, str] = get_environ_proxies(url)

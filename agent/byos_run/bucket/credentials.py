@@ -1,0 +1,194 @@
+"""Which keys, and from where: botocore's usual chain, ``config`` of the run directory being its file when it holds AWS settings.
+
+Most runs have plain keys, in ``config`` or in the environment. Where nothing else that the chain looks at is given, its answer is
+known without it, and importing botocore is 0.1 s of every start: :func:`plain_source` gives that answer. Anything else goes
+through botocore. Both say the same, which the tests hold.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from byos_run import errors
+from byos_run.bucket.sign import Keys
+from byos_run.errors import printable
+from byos_run.model import Place, StoreSettings
+
+_LONGEST_CONFIG = 1 << 20
+_AWS_SETTINGS = (
+    "aws_access_key_id",
+    "role_arn",
+    "sso_start_url",
+    "sso_session",
+    "credential_process",
+    "web_identity_token_file",
+)
+_PLAIN_VARIABLES = frozenset((
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
+    "AWS_CA_BUNDLE", "AWS_EC2_METADATA_DISABLED", "AWS_PAGER",
+))  # fmt: skip
+_PLAIN_SETTINGS = frozenset(("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the keys come from, and what the same settings say of the region."""
+
+    method: str
+    """As botocore calls it: "env", "shared-credentials-file", "assume-role", …"""
+    plain: Keys | None
+    """The keys, if they are plain ones; else *renewable* has them."""
+    region: str
+    renewable: Any = None
+    """botocore's credentials, renewed by it."""
+
+    def keys(self) -> Keys:
+        """As they are now. Raises AccessRefused."""
+        return self.plain or _keys_of(self.renewable)
+
+
+def config_file_of(place: Place) -> Path | None:
+    """``config`` in the run directory, if it holds AWS settings. Raises UsageError if it does and cannot be understood."""
+    path = place.run_directory / "config"
+    text = _text_of(path)
+    if not _holds_settings(text):
+        return None
+    try:
+        configparser.RawConfigParser(strict=False).read_string(text)
+    except configparser.MissingSectionHeaderError:
+        raise errors.UsageError(["config: keys without a profile"], hint="put [default] above them") from None
+    except configparser.Error as error:
+        raise errors.UsageError([f"config: {printable(str(error).splitlines()[0])}"]) from None
+    return path
+
+
+def secret_files(place: Place) -> list[Path]:
+    """Files of the credentials chain inside the run directory: gone from the platform as soon as they are read."""
+    named = (place.environ.get(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
+    candidates = [place.run_directory / name for name in named if name]
+    candidates.append(place.run_directory / "config")
+    real = os.path.realpath(place.run_directory) + os.sep
+    inside = [path for path in candidates if os.path.realpath(path).startswith(real) and path.is_file()]
+    return [path for path in dict.fromkeys(inside) if path.name != "config" or _holds_settings(_text_of(path))]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes()[:_LONGEST_CONFIG].decode("utf-8", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _holds_settings(text: str) -> bool:
+    return any(setting in text for setting in _AWS_SETTINGS)
+
+
+def plain_source(*, settings: StoreSettings, place: Place) -> Source | None:
+    """Plain keys that botocore's chain would come to as well; None where only it can tell. Raises UsageError."""
+    environ = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    if settings.role_arn or settings.profile or not _PLAIN_VARIABLES.issuperset(environ):
+        return None
+    region = environ.get("AWS_DEFAULT_REGION", "")
+    if "AWS_ACCESS_KEY_ID" in environ:
+        return _plain("env", {name.lower(): value for name, value in environ.items()}, region=region)
+    config = config_file_of(place)
+    if config is None:
+        return None
+    parsed = configparser.RawConfigParser(default_section="", strict=False)
+    parsed.read_string(_text_of(config))
+    if parsed.sections() != ["default"]:
+        return None
+    found = dict(parsed["default"])
+    if not _PLAIN_SETTINGS.issuperset(found) or any("\n" in value for value in found.values()):
+        return None
+    return _plain("shared-credentials-file", found, region=region or found.get("region", ""))
+
+
+def _plain(method: str, found: Mapping[str, str], *, region: str) -> Source | None:
+    access_key, secret_key = found.get("aws_access_key_id", ""), found.get("aws_secret_access_key", "")
+    if not access_key or not secret_key:
+        return None
+    return Source(method, Keys(access_key, secret_key, found.get("aws_session_token", "")), region)
+
+
+def chained_source(session: Any, settings: StoreSettings, place: Place) -> Source:
+    """What the chain of botocore's *session* comes to. Raises AccessRefused without credentials."""
+    credentials = _credentials(session, settings)
+    if credentials is None:
+        raise _no_credentials(place)
+    _keys_of(credentials)  # roles are assumed and files read now: config may be deleted after this
+    method = str(getattr(credentials, "method", "") or "")
+    return Source(method, None, str(session.get_config_variable("region") or ""), credentials)
+
+
+def botocore_session(*, settings: StoreSettings, place: Place) -> Any:
+    import botocore.exceptions
+    import botocore.session
+
+    session = botocore.session.Session(profile=settings.profile or None)
+    config = config_file_of(place)
+    if config and not place.environ.get("AWS_CONFIG_FILE"):
+        session.set_config_variable("config_file", str(config))
+        if not place.environ.get("AWS_SHARED_CREDENTIALS_FILE"):
+            # Both kinds of syntax, [profile x] and [x], are understood; and no stranger's file below $HOME comes first.
+            session.set_config_variable("credentials_file", str(config))
+    if settings.region:
+        session.set_config_variable("region", settings.region)
+    try:
+        session.get_scoped_config()
+    except botocore.exceptions.ProfileNotFound as error:
+        raise errors.UsageError([f"store.profile: {printable(str(error))}"]) from None
+    except botocore.exceptions.ConfigParseError as error:
+        raise errors.UsageError([f"config: {printable(str(error))}"]) from None
+    return session
+
+
+def _credentials(session: Any, settings: StoreSettings) -> Any:
+    import botocore.exceptions
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    try:
+        source = session.get_credentials()
+    except botocore.exceptions.BotoCoreError as error:
+        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+    if source is None or not settings.role_arn:
+        return source
+    extra = {"RoleSessionName": settings.session_name or f"byos-run-{int(time.time())}"}
+    if settings.external_id:
+        extra["ExternalId"] = settings.external_id
+
+    def client(name: str, **arguments: Any) -> Any:
+        endpoint = {"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {}
+        # STS of a bare node has no region set; S3's own default is right for it too.
+        region = settings.region or session.get_config_variable("region") or "us-east-1"
+        return session.create_client(
+            name, region_name=region, verify=settings.ca_bundle or None, **endpoint, **arguments
+        )
+
+    fetcher = AssumeRoleCredentialFetcher(client, source, settings.role_arn, extra_args=extra)
+    return DeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)
+
+
+def _keys_of(credentials: Any) -> Keys:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        frozen = credentials.get_frozen_credentials()
+    except (BotoCoreError, ClientError) as error:
+        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+    return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+def _no_credentials(place: Place) -> errors.AccessRefused:
+    again = bool(place.environ.get("RESCALE_IG_RESTART_COUNT", "0").strip("0"))
+    return errors.AccessRefused(
+        "no credentials found: neither in config in the run directory, nor in the environment, nor in the usual files",
+        hint="lay config down again: it is deleted as soon as it is read" if again or place.on_platform else
+        "put a file named config with [default], aws_access_key_id and aws_secret_access_key into the run directory",
+    )  # fmt: skip
