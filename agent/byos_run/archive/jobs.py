@@ -1,7 +1,8 @@
 """The work of a zip, or of a plain file, cut into jobs that any worker can take.
 
     large packed member   one job, its parts in order                    (longest first, so that none is left for the end)
-    large stored member   a job for each part, written at its place, the CRCs of the parts combined
+    large stored member   a job for each part, written at its place, the CRCs of the parts combined; a worker stays with one
+                          member, and others help only when nothing else is left: two that write one file wait for each other
     small members         runs of neighbours that come in one read, at most :data:`_RUN_MEMBERS` of them
     plain file            as a large stored member without header and CRC
 
@@ -50,9 +51,10 @@ class Whole(NamedTuple):
 
 
 class Joint:
-    """One large stored member or plain file that several workers write at once. Guarded by its lock."""
+    """One large stored member or plain file that several workers may write at once. Guarded by its lock."""
 
-    def __init__(self, *, index: int, path: str, size_bytes: int, start: int) -> None:
+    def __init__(self, *, index: int, path: str, size_bytes: int, start: int, end: int, part_bytes: int) -> None:
+        """*start* and *end* are those of what is read, in the object."""
         self.index = index
         """Among the members; -1: a plain file."""
         self.path = path
@@ -65,6 +67,8 @@ class Joint:
         self.left_bytes = size_bytes
         self.crcs: list[tuple[int, int, int]] = []
         """(offset, bytes, CRC-32) of the parts that are written."""
+        self.parts = (Part(self, at, length) for at, length in cuts(start, end, part_bytes=part_bytes))
+        """Those that nobody has taken yet."""
 
     def close(self) -> None:
         if self.descriptor >= 0:
@@ -84,32 +88,43 @@ class Part(NamedTuple):
 
 
 Job = Union[Run, Whole, Part]
+Work = Union[Run, Whole, Joint]
 
 
 class Jobs:
     """Hands out jobs, each once, from any thread."""
 
-    def __init__(self, jobs: Iterator[Job]) -> None:
-        self._jobs = jobs
+    def __init__(self, work: Iterator[Work]) -> None:
+        self._work = work
+        self._begun: list[Joint] = []
         self._lock = threading.Lock()
 
-    def take(self) -> Job | None:
+    def _take(self, mine: Joint | None) -> Job | None:
+        """The next part of *mine*; else new work; else a part of what somebody else is at."""
         with self._lock:
-            return next(self._jobs, None)
+            if mine is not None and (part := next(mine.parts, None)):
+                return part
+            work = next(self._work, None)
+            if isinstance(work, Joint):
+                self._begun.append(work)
+            elif work is not None:
+                return work
+            return next((part for joint in reversed(self._begun) for part in joint.parts), None)
 
     def reads(self, *, part_bytes: int) -> Iterator[tuple[Job, int, int]]:
         """The reads of the jobs that the caller takes, one job after the other."""
-        while (job := self.take()) is not None:
+        mine: Joint | None = None
+        while (job := self._take(mine)) is not None:
+            mine = job.joint if isinstance(job, Part) else None
             for start, length in job.reads(part_bytes):
                 yield job, start, length
 
 
-def jobs_of_file(*, path: str, size_bytes: int, part_bytes: int) -> Iterator[Job]:
-    joint = Joint(index=-1, path=path, size_bytes=size_bytes, start=0)
-    return (Part(joint, start, length) for start, length in cuts(0, size_bytes, part_bytes=part_bytes))
+def work_of_file(*, path: str, size_bytes: int, part_bytes: int) -> Iterator[Work]:
+    return iter((Joint(index=-1, path=path, size_bytes=size_bytes, start=0, end=size_bytes, part_bytes=part_bytes),))
 
 
-def jobs_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[Job]:
+def work_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[Work]:
     """Longest packed members first, then stored ones, then the small ones in runs."""
     large = [i for i in range(len(members)) if _is_large(members, i, part_bytes)]
     large.sort(key=lambda i: -members.unpacked[i])
@@ -118,7 +133,7 @@ def jobs_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[
             yield Whole(i, members.offsets[i], _read_end(members, i))
     for i in large:
         if not members.methods[i]:
-            yield from _parts(members, i, part_bytes=part_bytes)
+            yield _joint(members, i, part_bytes=part_bytes)
     small_bytes = sum(members.packed) - sum(members.packed[i] for i in large)
     yield from _runs(
         members, part_bytes=part_bytes, run_bytes=min(part_bytes, max(_RUN_BYTES, small_bytes // (4 * workers)))
@@ -134,10 +149,11 @@ def _read_end(members: Members, index: int) -> int:
     return min(members.ends[index], members.offsets[index] + longest)
 
 
-def _parts(members: Members, index: int, *, part_bytes: int) -> Iterator[Part]:
-    start, end = members.offsets[index], _read_end(members, index)
-    joint = Joint(index=index, path=members.paths[index], size_bytes=members.packed[index], start=start)
-    return (Part(joint, at, length) for at, length in cuts(start, end, part_bytes=part_bytes))
+def _joint(members: Members, index: int, *, part_bytes: int) -> Joint:
+    return Joint(
+        index=index, path=members.paths[index], size_bytes=members.packed[index], start=members.offsets[index],
+        end=_read_end(members, index), part_bytes=part_bytes,
+    )  # fmt: skip
 
 
 def _runs(members: Members, *, part_bytes: int, run_bytes: int) -> Iterator[Run]:

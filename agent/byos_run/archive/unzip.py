@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from byos_run.archive.inflate import PIECE_BYTES, Damaged, inflate_whole, member_pieces
-from byos_run.archive.jobs import Job, Jobs, Joint, Part, Run, Whole, jobs_of_file, jobs_of_zip
+from byos_run.archive.jobs import Jobs, Joint, Part, Run, Whole, Work, work_of_file, work_of_zip
 from byos_run.archive.members import Members
 from byos_run.archive.plan import Plan, check_link, refusal
 from byos_run.archive.stream import ReadAhead
@@ -93,7 +93,7 @@ class Unzip:
         self._tally.add(files=len(self._links))
 
     def _decode(self, workers: Pool) -> None:
-        jobs = Jobs(self._jobs())
+        jobs = Jobs(self._work_of_plan())
         count = self._ahead.workers
         if self._plan.kind == "file":  # a prefix may hold thousands: no more workers than parts
             count = min(count, -(-self._plan.total_bytes // self._ahead.part_bytes))
@@ -109,11 +109,11 @@ class Unzip:
         if errors:
             raise next((error for error in errors if not isinstance(error, _Ended)), errors[0])
 
-    def _jobs(self) -> Iterator[Job]:
+    def _work_of_plan(self) -> Iterator[Work]:
         plan, part_bytes = self._plan, self._ahead.part_bytes
         if plan.kind == "file":
-            return jobs_of_file(path=plan.path, size_bytes=plan.total_bytes, part_bytes=part_bytes)
-        return jobs_of_zip(self._members, part_bytes=part_bytes, workers=self._ahead.workers)
+            return work_of_file(path=plan.path, size_bytes=plan.total_bytes, part_bytes=part_bytes)
+        return work_of_zip(self._members, part_bytes=part_bytes, workers=self._ahead.workers)
 
     def _work(self, jobs: Jobs) -> None:
         reads = ReadAhead(
