@@ -28,6 +28,7 @@ byos-run: one solver run on a rented node, with storage of your own
 usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
        byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
+       byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--failed]
        byos-run COMMAND --help
        byos-run --version [--json]
 
@@ -35,6 +36,7 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
           what is asked stands in byos.toml, in flags and in BYOS_* variables
   fetch   the stage-in alone: download and unpack while it streams
   verify  manifests against the bucket: is every output there, as it was acknowledged?
+  status  how the runs below a prefix stand
 """
 
 
@@ -114,6 +116,17 @@ def _verify(words: Sequence[str], place: Place) -> int:
     return verify.verify_runs(words, place=place, stop=stop, show=_print)
 
 
+def _status(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import status
+    from byos_run.node.pool import Stop
+
+    if words and words[0] in ("--help", "-h"):
+        return _print(status.USAGE + status.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return status.status(words, place=place, stop=stop, show=_print)
+
+
 def _listen(ask: Callable[[str], None]) -> None:
     """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
     import signal
@@ -160,4 +173,4 @@ def _refuse(error: ByosError) -> int:
     return error.code
 
 
-_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify}
+_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify, "status": _status}
