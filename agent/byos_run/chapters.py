@@ -343,7 +343,7 @@ class Run:
     def close(self) -> tuple[int, str]:
         """The certificate, then the journal and the program. Returns the exit code and whose it is."""
         code, whose = self._code()
-        self.hold.beat({**self._status(phase="over"), "exit_code": code})
+        self.hold.beat({**self._status(phase="over"), **self._ending(code, whose)})
         self._summary()
         if self.purged is not None:
             code = self._certify(self.purged, code, whose)
@@ -353,6 +353,16 @@ class Run:
             self.book.close()
             purge.last(job=self.job, place=self.place, purged=self.purged)
         return code, whose
+
+    def _ending(self, code: int, whose: str) -> dict[str, Any]:
+        """What the last heartbeat says more than those before it."""
+        solver = self.solved.cause if self.solved else ""
+        return {
+            "exit_code": code,
+            "exit_code_is": whose,
+            "status": self.account.status if self.account else None,
+            "cause": solver or (errors.line_of(self.ended_by) if self.ended_by else "") or None,
+        }
 
     def _code(self) -> tuple[int, str]:
         self.hold.check()
