@@ -26,14 +26,13 @@ _LAST_BYTES = 4096
 class Book:
     """One for a run; written by its thread, read by the heartbeat's and the progress line's."""
 
-    def __init__(self, *, lines: words.Lines, is_terminal: bool, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, lines: words.Lines, clock: Callable[[], float] = time.time) -> None:
         self.lines = lines
         self.clock = clock
         self.phases: list[Phase] = []
         self.warnings: list[str] = []
         self.count = Count()
         self.started_at = clock()
-        self._is_terminal = is_terminal
         self._phase = "settle"
         self._total_bytes = 0
         self._early: list[str] = []
@@ -85,35 +84,42 @@ class Book:
         """Around one step: its count, its progress, its time. *quiet*: the step speaks for itself."""
         self._phase, self._total_bytes, self.count = name, total_bytes, Count()
         count, started_at, started = self.count, self.clock(), time.monotonic()
-        show = words.Progress(self.lines, is_terminal=self._is_terminal, describe=self._describe)
+        show = words.Progress(self.lines, describe=self._describe)
         try:
-            with Every(1.0, (lambda: None) if quiet else show, name="progress"):
+            with Every(words.TICK_S, (lambda: None) if quiet else show, name="progress"):
                 yield count
         finally:
-            if self._is_terminal:
-                self.lines.live("")
+            self.lines.live("")
             seconds = time.monotonic() - started
             self.phases.append(Phase(name, started_at, seconds, count.bytes_in, count.files))
 
-    def _describe(self) -> str:
+    def _describe(self) -> words.Parts:
+        """What is worth most first."""
         count, total = self.count, self._total_bytes
-        speed = count.rate_bytes_per_s()
-        moved = words.size(count.bytes_in) + (f" of {words.size(total)}" if total else "")
-        files = f", {words.count(count.files, 'file')}" if count.files else ""
-        return f"{self._phase}: {moved}{files}, {words.size(speed)}/s{words.eta(count.bytes_in, total, speed)}"
+        done, files = count.bytes_in, count.files
+        shares = [f"{min(100, 100 * done // total)} %"] if total else []
+        moved = [words.size(done) + (f" of {words.size(total)}" if total else "")] if done or total else []
+        return words.Parts(
+            f"{self._phase}: ",
+            [
+                (1, shares),
+                (4, moved),
+                (5, [words.count(files, "file")] if files else []),
+                (3, [f"{words.size(count.rate_bytes_per_s())}/s"] if moved else []),
+                (2, words.eta(count.eta_s(total) if total else None)),
+            ],
+        )
 
     def status(self, *, phase: str = "") -> dict[str, Any]:
         """``status.json``: how the run stands."""
-        speed = self.count.rate_bytes_per_s()
+        eta_s = self.count.eta_s(self._total_bytes) if self._total_bytes else None
         return {
             "phase": phase or self._phase,
             "bytes": self.count.bytes_in,
             "of_bytes": self._total_bytes or None,
             "files": self.count.files,
-            "bytes_per_s": round(speed),
-            "eta_s": round((self._total_bytes - self.count.bytes_in) / speed)
-            if speed > 1 and self._total_bytes
-            else None,
+            "bytes_per_s": round(self.count.rate_bytes_per_s()),
+            "eta_s": None if eta_s is None else round(eta_s),
             "phases": {item.name: round(item.seconds, 1) for item in self.phases},
             "host": socket.gethostname(),
             "started_at": self.started_at,

@@ -258,6 +258,8 @@ class Run:
         if delivery.outcome.ended_by is not None:
             self.ended_by = self.ended_by or delivery.outcome.ended_by
             self.book.tell_error(delivery.outcome.ended_by)
+        for sent in self.published if self.book.lines.is_verbose else ():
+            self.book.lines.detail(f"published {sent.output.path}: {log.size(sent.size_bytes)}, CRC-32 {sent.crc32}")
         self.book.log.info(_published_line(delivery, self.book.phases[-1]))
         for item in self.skipped[:_NAMED]:
             self.book.warn(f"not published: {item.path}: {item.reason}")

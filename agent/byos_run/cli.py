@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from byos_run.model import Place
 
 _ASIDE = "BYOS_ASIDE_"
+_VOLUMES = {"-q": -1, "--quiet": -1, "-v": 1, "--verbose": 1}
 _STOPPING = ("TERM", "INT", "HUP", "USR1", "USR2", "XCPU")
 
 USAGE = """\
@@ -37,12 +38,14 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
   fetch   the stage-in alone: download and unpack while it streams
   verify  manifests against the bucket: is every output there, as it was acknowledged?
   status  how the runs below a prefix stand
+
+Every command takes -q (warnings, errors and the result alone) and -v (details).
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, volume = _without_volume(list(sys.argv[1:] if arguments is None else arguments))
     if words[:1] == ["--version"]:
         return _version(os.environ.get("BYOS_UNPACKED", ""), as_json="--json" in words)
     if words[:1] in (["--help"], ["-h"], ["help"]):
@@ -53,14 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(UsageError([f"unknown command {name!r}: there is {known}"], hint="byos-run --help"))
     command = _COMMANDS[name or "run"]
     try:
-        return command(words[1:] if name else words, _place())
+        return command(words[1:] if name else words, _place(volume))
     except KeyboardInterrupt:
         return 130
     except ByosError as error:
         return _refuse(error)
 
 
-def _place() -> Place:
+def _without_volume(words: list[str]) -> tuple[list[str], int]:
+    """*words* without -q and -v, which every command has; what follows "--" is the solver's."""
+    end = words.index("--") if "--" in words else len(words)
+    said = [_VOLUMES[word] for word in words[:end] if word in _VOLUMES]
+    return [word for word in words[:end] if word not in _VOLUMES] + words[end:], said[-1] if said else 0
+
+
+def _place(volume: int) -> Place:
     from pathlib import Path
 
     from byos_run.model import Place
@@ -78,6 +88,7 @@ def _place() -> Place:
         shipped_file=Path(shipped) if shipped else None,
         unpacked=Path(unpacked) if unpacked else None,
         library_path=os.environ.get("LD_LIBRARY_PATH", ""),
+        volume=volume,
     )
 
 

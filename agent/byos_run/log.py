@@ -5,22 +5,28 @@ machines, in ``run.log``: one JSON object a line with every fact. Both from the 
 
     log.info("fetched hsdi.zip: 2,018 files", step="fetch", members=2018)
 
-Text from outside is escaped of control characters before it is shown. Progress is a live line on a terminal, a line
-every ten seconds elsewhere. Nothing here blocks: the outlet drops what a slow reader does not take.
+Text from outside is escaped of control characters before it is shown. Progress is a live line on a terminal, cut to its width
+and written over in one write; elsewhere a line every ten seconds. Quiet, only warnings, errors and the last line are
+said; verbose, details too. Nothing here blocks: the outlet drops what a slow reader does not take.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Callable, Protocol
 
 import structlog
 
 from byos_run.errors import printable
+from byos_run.terminal import Terminal, columns_of, cut
 
 MARK = "byos-run | "
+TICK_S = 0.5
+"""How often a live line is drawn."""
+_SAY_EVERY_S = 10.0
 _LONGEST_ETA_S = 48 * 3600
 
 
@@ -31,31 +37,74 @@ class Outlet(Protocol):
 
 
 class Lines:
-    """Writes lines for people to *outlet*, and a live line below them on a terminal."""
+    """Writes lines for people to *outlet*, and a live line below them where *terminal* can show one."""
 
-    def __init__(self, outlet: Outlet, *, width: int = 79) -> None:
+    def __init__(self, outlet: Outlet, *, terminal: Terminal, volume: int = 0) -> None:
+        """*volume*: -1 quiet, 0, 1 verbose."""
         self._outlet = outlet
-        self._width = width
+        self._terminal = terminal
         self._live = ""
+        self._lock = threading.Lock()
+        self.is_live = terminal.is_live and volume >= 0
+        self.is_quiet = volume < 0
+        self.is_verbose = volume > 0
 
-    def say(self, text: str) -> None:
-        self._outlet.write(f"{self._clear()}{MARK}{printable(text)}\n".encode("utf-8", "backslashreplace"))
+    def say(self, text: str, *, colour: str = "") -> None:
+        line = f"{MARK}{self._terminal.paint(printable(text), colour)}"
+        with self._lock:
+            self._outlet.write(f"{self._clear()}{line}\n".encode("utf-8", "backslashreplace"))
+
+    def detail(self, text: str) -> None:
+        """Said only if it is asked for."""
+        if self.is_verbose:
+            self.say(text, colour="dim")
 
     def pass_through(self, data: bytes) -> None:
         """The solver's own output, as it is."""
-        self._outlet.write((self._clear().encode() + data) if self._live else data)
+        with self._lock:
+            self._outlet.write((self._clear().encode() + data) if self._live else data)
 
-    def live(self, text: str) -> None:
-        """Replace the live line; "" removes it. Only called on a terminal."""
-        before = self._clear()
-        self._live = f"{MARK}{text}"[: self._width]
-        self._outlet.write(f"{before}{self._live}".encode() if text else before.encode())
-        if not text:
-            self._live = ""
+    def live(self, text: str | Parts) -> None:
+        """Write *text* over the live line; "" removes it. Nothing where there is no terminal."""
+        if not self.is_live:
+            return
+        width = max(1, self._terminal.columns - 1)  # the last column would move the cursor on to the next line
+        shown = text.within(width - len(MARK)) if isinstance(text, Parts) else text
+        with self._lock:
+            if shown:
+                # What is there already is written over before the rest is cleared: cleared first, it would blink.
+                before = "\r" if self._live else ""
+                self._live = cut(f"{MARK}{shown}", width)
+                self._outlet.write(f"{before}{self._live}\x1b[K".encode())
+            elif self._live:
+                self._outlet.write(self._clear().encode())
 
     def _clear(self) -> str:
         text, self._live = ("\r\x1b[K" if self._live else ""), ""
         return text
+
+
+class Parts:
+    """A line of progress that loses what is worth least where it does not fit."""
+
+    def __init__(self, head: str, parts: Sequence[tuple[int, Sequence[str]]]) -> None:
+        """*parts* in the order of the line, each with its rank (1 stays longest) and its words, or none."""
+        self._head = head
+        self._parts = [(rank, text) for rank, words in parts for text in words]
+
+    def __str__(self) -> str:
+        return self._head + ", ".join(text for _, text in self._parts)
+
+    def within(self, width: int) -> str:
+        """The line in at most *width* columns."""
+        for worst in range(max((rank for rank, _ in self._parts), default=0) + 1, 0, -1):
+            line = self._line(worst)
+            if columns_of(line) <= width:
+                return line
+        return cut(self._line(1), max(1, width))
+
+    def _line(self, below: int) -> str:
+        return self._head + ", ".join(text for rank, text in self._parts if rank < below)
 
 
 def logger(*, lines: Lines, write_json: Callable[[str], None], clock: Callable[[], float] = time.time) -> Any:
@@ -68,7 +117,7 @@ def logger(*, lines: Lines, write_json: Callable[[str], None], clock: Callable[[
 
     def render(_logger: Any, level: str, event: MutableMapping[str, Any]) -> str:
         write_json(json.dumps(event, default=str, sort_keys=True) + "\n")
-        if level == "debug":
+        if (level == "debug" and not lines.is_verbose) or (level in ("debug", "info") and lines.is_quiet):
             raise structlog.DropEvent
         prefix = {"warning": "warning: ", "error": "error: ", "critical": "error: "}.get(level, "")
         text = printable(prefix + str(event["event"]))  # a name with a newline in it must not pass for a hint
@@ -78,13 +127,22 @@ def logger(*, lines: Lines, write_json: Callable[[str], None], clock: Callable[[
     class Sink:
         """What structlog calls with the rendered text."""
 
-        def msg(self, text: str) -> None:
+        def info(self, text: str) -> None:
+            self._say(text, "")
+
+        def warning(self, text: str) -> None:
+            self._say(text, "yellow")
+
+        def error(self, text: str) -> None:
+            self._say(text, "red")
+
+        def _say(self, text: str, colour: str) -> None:
             head, _, hint = text.partition("\n")
-            lines.say(head)
+            lines.say(head, colour=colour)
             if hint:
                 lines.say(f"hint: {hint}")
 
-        debug = info = warning = error = critical = msg
+        debug, critical = info, error
 
     return structlog.wrap_logger(
         Sink(), processors=[stamp, structlog.processors.format_exc_info, render], wrapper_class=structlog.BoundLogger
@@ -92,22 +150,19 @@ def logger(*, lines: Lines, write_json: Callable[[str], None], clock: Callable[[
 
 
 class Progress:
-    """Shows how far a phase is; called every second by a timer, says something every ten where there is no terminal."""
+    """Shows how far a phase is; called by a timer, says something every ten seconds where there is no terminal."""
 
-    _SAY_EVERY_S = 10.0
-
-    def __init__(self, lines: Lines, *, is_terminal: bool, describe: Callable[[], str]) -> None:
+    def __init__(self, lines: Lines, *, describe: Callable[[], Parts]) -> None:
         self._lines = lines
-        self._is_terminal = is_terminal
         self._describe = describe
         self._said_at = time.monotonic()
 
     def __call__(self) -> None:
-        if self._is_terminal:
+        if self._lines.is_live:
             self._lines.live(self._describe())
-        elif time.monotonic() - self._said_at >= self._SAY_EVERY_S:
+        elif not self._lines.is_quiet and time.monotonic() - self._said_at >= _SAY_EVERY_S:
             self._said_at = time.monotonic()
-            self._lines.say(self._describe())
+            self._lines.say(str(self._describe()))
 
 
 def size(count: float) -> str:
@@ -140,11 +195,21 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def eta(done: int, total: int, bytes_per_s: float) -> str:
-    """How long the rest takes at this rate; "" when it cannot be told."""
-    if total <= done or bytes_per_s < 1 or (total - done) / bytes_per_s > _LONGEST_ETA_S:
+def eta(seconds: float | None) -> list[str]:
+    """How long the rest takes, for a line of progress; nothing if it is not known."""
+    text = about(seconds)
+    return [f"{text} left"] if text else []
+
+
+def about(seconds: float | None) -> str:
+    """Seconds as coarse as a forecast is: 14 s, 45 s, 3 min 20 s, 26 min, 2 h 10 min; "" if it is not known."""
+    if seconds is None or seconds > _LONGEST_ETA_S:
         return ""
-    return f", {duration((total - done) / bytes_per_s)} left"
+    step = next((step for limit, step in ((20, 1), (100, 5), (600, 10)) if seconds < limit), 60)
+    rounded = max(step, round(seconds / step) * step)
+    if rounded < 100:
+        return f"{rounded} s"
+    return f"{rounded // 60} min" if 600 <= rounded < 6000 else duration(rounded)
 
 
 def facts(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,8 @@ class Place:
     """The private directory the shipped file unpacked itself into."""
     library_path: str = ""
     """LD_LIBRARY_PATH that the running interpreter itself was started with: the supervising process needs the same."""
+    volume: int = 0
+    """How much is said: -1 quiet, 0, 1 verbose."""
 
     @property
     def on_platform(self) -> bool:

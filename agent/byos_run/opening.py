@@ -76,6 +76,7 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     _refuse_neighbours(place.run_directory)
     launch = solve.prepare(job=job, place=place)
     session = Session(settings=job.store, place=place)
+    session.tell = book.lines.detail
     undeleted = forget_secrets(place)
     book.log.info(f"{session.identity}; output {job.output}")
     for text in (*session.warnings, *launch.warnings, *(f"{path} could not be deleted" for path in undeleted)):

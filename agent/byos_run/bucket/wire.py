@@ -133,6 +133,8 @@ class Line:
     """Sent with every request: requester pays, expected owner."""
     write_headers: Mapping[str, str]
     """Sent with every request that makes an object: encryption."""
+    tell: Callable[[str], object] = lambda _: None
+    """Is told of each request that has to be tried again, and why; from any thread."""
 
 
 class Wire:
@@ -346,6 +348,7 @@ class Trials:
             ) from error
         wait_s = min(self._wait_s * random.uniform(0.5, 1.5), left_s)  # noqa: S311 - jitter, not a secret
         self._wait_s = min(self._wait_s * 2, self._LONGEST_WAIT_S)
+        self._wire.line.tell(f"{self._what}: {error}; trying again in {wait_s:.1f} s")
         # Asked since the first try, perhaps while one was under way; what is begun after that is meant to be done still.
         if (self._wire.stop.asked and not self._begun_asked) or self._wire.stop.wait(wait_s):
             self._wire.stop.check()

@@ -6,7 +6,6 @@ proved. Nothing is claimed, recorded or purged, and ``config`` stays.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Stop
 from byos_run.steps.fetch import Fetcher, fetched_line, locate
 from byos_run.steps.settle import settle_fetch
+from byos_run.terminal import Terminal
 
 _LAST_WORDS_S = 5.0
 
@@ -46,8 +46,9 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
         raise errors.UsageError([f"the object to fetch: {problem}"]) from None
     room = _room(place.run_directory / words[1])
     outlet = Outlet(1)
-    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(1))
+    book = Book(lines=log.Lines(outlet, terminal=Terminal(1, place.environ), volume=place.volume))
     session = Session(settings=store, place=place)
+    session.tell = book.lines.detail
 
     def wire_of(bucket: str) -> Wire:
         return session.wire(bucket, stop=stop)

@@ -9,7 +9,6 @@ sends no body. Runs that have ended are asked again once a minute or two, since 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -90,8 +89,9 @@ def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
     settings = settle_store(arguments=keys, environ=place.environ, command="status")
     shown = _Shown(asked, Terminal(1, place.environ), show)
     outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(2))
+    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
     session = Session(settings=settings, place=place)
+    session.tell = book.lines.detail
     try:
         wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=min(settings.patience_s, _PATIENCE_S))
         with Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
@@ -302,7 +302,7 @@ def _progress(item: Standing) -> str:
 
 
 def _eta(item: Standing) -> str:
-    return log.duration(item.eta_s) if item.state == "running" and item.eta_s is not None else ""
+    return log.about(item.eta_s) if item.state == "running" else ""
 
 
 def _totals(standings: Sequence[Standing]) -> str:

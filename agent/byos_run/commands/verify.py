@@ -9,7 +9,6 @@ runs). Standard output carries the result alone; progress goes to standard error
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from byos_run.steps.entries import Entry
 from byos_run.steps.settle import settle_store
 from byos_run.steps.verify import Asked, Problem, Prove, Verified
 from byos_run.steps.words import sort_words
+from byos_run.terminal import Terminal
 
 _LAST_WORDS_S = 5.0
 _RUNS_AT_ONCE = 8
@@ -84,8 +84,9 @@ def verify_runs(words: Sequence[str], *, place: Place, stop: Stop, show: Callabl
     asked, keys = _asked(words, place)
     store = settle_store(arguments=keys, environ=place.environ, command="verify")
     outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet), is_terminal=os.isatty(2))
+    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
     session = Session(settings=store, place=place)
+    session.tell = book.lines.detail
     try:
         wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=min(store.patience_s, _PATIENCE_S))
         with book.phase("verify") as count:
@@ -96,7 +97,7 @@ def verify_runs(words: Sequence[str], *, place: Place, stop: Stop, show: Callabl
     if not found:
         raise errors.MissingInput(f"{asked.top} holds no run", hint="is the prefix spelled as in the bucket?")
     found.sort(key=lambda run: run.prefix)
-    show(json.dumps(_document(found, asked), indent=1) + "\n" if asked.as_json else _text(found, asked))
+    show(json.dumps(_document(found, asked), indent=1) + "\n" if asked.as_json else _text(found, asked, place.volume))
     return 0 if all(run.is_whole for run in found) else NOT_WHOLE
 
 
@@ -186,16 +187,17 @@ class _Verifying:
         return prove
 
 
-def _text(found: Sequence[Verified], asked: _Asked) -> str:
-    lines = []
+def _text(found: Sequence[Verified], asked: _Asked, volume: int) -> str:
+    """Quiet: findings alone; verbose: a line for each run that is whole, too."""
+    lines: list[str] = []
     several = len(found) > 1
     for run in found:
         lines += [f"{run.prefix}: {note}" for note in run.notes]
         if not run.is_whole:
             lines += _findings(run)
-        elif not several:
+        elif (not several and volume >= 0) or volume > 0:
             lines.append(_whole_line(run, asked))
-    if several:
+    if several and volume >= 0:
         whole = [run for run in found if run.is_whole]
         failed = sum(run.status == "solver-failed" for run in whole)
         outputs, size = sum(run.outputs for run in whole), sum(run.size_bytes for run in whole)

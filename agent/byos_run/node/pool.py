@@ -11,13 +11,13 @@ import os
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Callable, TypeVar
 
 from byos_run.errors import Stopped
+from byos_run.node.pace import Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -206,16 +206,14 @@ class Every:
 
 
 class Count:
-    """A tally of what has moved: integers that only grow, and the rate over the last seconds."""
-
-    _WINDOW_S = 10.0
+    """A tally of what has moved: integers that only grow, and how fast."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.bytes_in = 0
         self.bytes_out = 0
         self.files = 0
-        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._pace = Pace()
 
     def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0) -> None:
         with self._lock:
@@ -224,10 +222,11 @@ class Count:
             self.files += files
 
     def rate_bytes_per_s(self) -> float:
-        """Bytes in per second over the last ten seconds; call it about once a second."""
-        now = time.monotonic()
-        self._marks.append((now, self.bytes_in))
-        while now - self._marks[0][0] > self._WINDOW_S and len(self._marks) > 2:
-            self._marks.popleft()
-        then, count = self._marks[0]
-        return (self.bytes_in - count) / max(now - then, 1e-3)
+        """Bytes in per second of late (``node.pace``); the progress line and the heartbeat both ask."""
+        with self._lock:
+            return self._pace.rate_per_s(self.bytes_in)
+
+    def eta_s(self, total_bytes: int) -> float | None:
+        """Seconds until *total_bytes* are in; None if that cannot be told."""
+        with self._lock:
+            return self._pace.eta_s(self.bytes_in, total_bytes)
