@@ -71,5 +71,11 @@ class ReadAhead(Generic[J]):
 
 
 def cuts(start: int, end: int, *, part_bytes: int) -> Iterator[tuple[int, int]]:
-    """(start, length) of the parts that cover [*start*, *end*)."""
-    return ((at, min(part_bytes, end - at)) for at in range(start, end, part_bytes))
+    """(start, length) of the parts that cover [*start*, *end*), cut where the object has a multiple of *part_bytes*.
+
+    Stores keep an object in blocks (MinIO 1 MiB, S3 the parts of its upload) and read, check and count whole ones.
+    """
+    while start < end:
+        cut = min(end, start - start % part_bytes + part_bytes)
+        yield start, cut - start
+        start = cut

@@ -5,7 +5,7 @@ parallel ranges ─ in order ▶ a worker decodes the next batch of about 1 MiB 
 Decoding and writing overlap; neither can be spread wider, for the stream has one order. Each entry is checked before
 it is written, links are made when all files are there, and the stream is read to its end, codec's trailer included.
 
-Memory ≤ 9 × 4 MiB of parts + 3 batches of at most 2 MiB + the codec's window + the set of paths (about 150 bytes an
+Memory ≤ 17 × 2 MiB of parts + 3 batches of at most 2 MiB + the codec's window + the set of paths (about 150 bytes an
 entry).
 """
 
@@ -24,8 +24,8 @@ from byos_run.archive.writer import Writer
 from byos_run.errors import BadInput, NodeUnfit
 from byos_run.model import ByteSource, Pool, Stop, Tally
 
-_PART_BYTES = 4 << 20
-_PARTS = 8
+_PART_BYTES = 2 << 20
+_PARTS = 16
 _BATCH_BYTES = 1 << 20
 
 

@@ -30,7 +30,9 @@ from byos_run.node.pool import Pool
 from byos_run.node.scratch import Room
 from byos_run.node.tree import DIRECTORY, scan
 
-CONNECTIONS = 12
+_CONNECTIONS_A_CORE = 4
+_CONNECTIONS = (8, 32)
+"""At least, at most. One connection to S3 brings some 40 MB/s of 2 MiB parts; more of them than a core can serve only wait."""
 FILES_AT_ONCE = 8
 _INODES_KEPT = 100
 _BYTES_KEPT = 16 << 20
@@ -91,7 +93,7 @@ class Fetcher:
     ) -> None:
         self.wire_of = wire_of
         self.settings = settings
-        self.readers = Pool(name="read", width=connections or CONNECTIONS)
+        self.readers = Pool(name="read", width=connections or _connections(cores))
         self.workers = Pool(name="unpack", width=max(1, cores))
         self._files = Pool(name="fetch", width=FILES_AT_ONCE)
 
@@ -176,6 +178,11 @@ class _Bring:
             members=done.files, bytes_in=source.size_bytes, bytes_out=done.bytes_out, seconds=time.monotonic() - started,
             warnings=done.warnings,
         )  # fmt: skip
+
+
+def _connections(cores: int) -> int:
+    least, most = _CONNECTIONS
+    return max(least, min(most, _CONNECTIONS_A_CORE * cores))
 
 
 def _refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
