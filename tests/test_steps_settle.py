@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from byos_run import model
 from byos_run.errors import UsageError
-from byos_run.model import Job, Place, S3Url
+from byos_run.model import Job, Place, S3Url, StoreSettings
 from byos_run.steps import keys, kinds
 from byos_run.steps.settle import help_of_keys, settle
 
@@ -173,6 +173,7 @@ def test_every_key_has_a_flag_and_a_variable(key: keys.Key, run: Path) -> None:
 
 SETTINGS: dict[str, Any] = {
     "fetch": model.FetchSettings(),
+    "template": model.TemplateSettings(),
     "solver": model.SolverSettings(),
     "solver.success": model.Success(),
     "publish": model.PublishSettings(),
@@ -639,8 +640,12 @@ BAD_FLAGS = {
     "two commands": (["--command=a", "--", "b"], 'the command is given twice: by --command and after "--"'),
     "template": (["--output", "s3://data/${o}"], "--output: the template was not rendered: ${o}"),
     "template in command": (["--", "bash", "-c", "${x}"], 'command after "--": the template was not rendered: ${x}'),
-    "table": (["--table", "inputs.csv"], "--table: not in this version"),
-    "row": (["--row=3"], "--row: not in this version"),
+    "row without table": (["--row=3"], "--row: it needs --table"),
+    "no table": (["--table", "inputs.csv", "--row=1"], "inputs.csv: it cannot be read: No such file or directory"),
+    "no row": (["--table", "inputs.csv"], "the row is not given: --row N, or one of SLURM_ARRAY_TASK_ID, AWS_BATCH"),
+    "odd row": (["--table", "inputs.csv", "--row", "0x1"], '--row: found "0x1", allowed: a whole number from 1'),
+    "table's value": (["--table"], "--table: its value is missing"),
+    "table in a bucket": (["--table=s3://data/doe/", "--row=1"], '--table: found "s3://data/doe/", it names no object'),
     "later switch": (["--publish-delete-behind"], "--publish-delete-behind: not in this version"),
     "later list": (["--publish-bundle", "*.out"], "--publish-bundle: not in this version"),
     "later command": (["--resume-command", "x"], "--resume-command: not in this version"),
@@ -681,6 +686,64 @@ def test_each_mistake_in_the_environment_has_one_clear_line(run: Path, environ: 
     (found,) = problems(run, JOB, environ=environ)
 
     assert line in found
+
+
+TABLE = "s3_input,s3_output,angle\ns3://data/in/1,s3://data/o/1,26\ns3://data/in/2,s3://data/o/2,27\n"
+
+
+def test_a_row_lies_between_flags_and_variables(run: Path) -> None:
+    """Flags > row > BYOS_* > job file, and values name by name; the row is given, or the array's index."""
+    (run / "inputs.csv").write_text(TABLE)
+    job = JOB + '[template]\nfiles = ["*.in"]\nvalues = { angle = "1", other = "2" }\n'
+    environ = {"BYOS_INPUT": "s3://data/x", "BYOS_OUTPUT": "s3://data/y", "SLURM_ARRAY_TASK_ID": "2"}
+
+    by_index = asked(run, job, "--table", "inputs.csv", environ=environ)
+    by_flag = asked(run, job, "--table=inputs.csv", "--row=1", "--output=s3://data/z", environ=environ)
+
+    assert (2, (S3Url("data", "in/2"),), S3Url("data", "o/2/")) == (by_index.row, by_index.input, by_index.output)
+    assert {"angle": "27", "other": "2"} == by_index.template.values
+    assert (1, (S3Url("data", "in/1"),), S3Url("data", "z/")) == (by_flag.row, by_flag.input, by_flag.output)
+
+
+def test_a_row_fills_the_template_that_the_platform_would(run: Path) -> None:
+    """byos.toml.template does where there is no byos.toml; a name that is no column is an error that names it."""
+    (run / "inputs.csv").write_text(TABLE)
+    template = 'input = "${s3_input}"\noutput = "${s3_output}"\ncommand = "x ${angle}"\n'
+    (run / "byos.toml.template").write_text(template)
+
+    job = asked(run, None, "--table", "inputs.csv", "--row", "1")
+    (run / "byos.toml.template").write_text(template + 'scratch = "${column}"\n')
+
+    assert ("x", "26") == job.command
+    assert ["byos.toml.template:4: scratch: the template was not rendered: ${column}"] == problems(
+        run, None, "--table", "inputs.csv", "--row", "1"
+    )
+
+
+def test_problems_of_the_table_stand_beside_the_others(run: Path) -> None:
+    """And what only the row could have given is not called missing."""
+    (run / "inputs.csv").write_text("s3_input,s3_output\ns3://data/in/1,\n")
+
+    assert problems(run, 'command = "${x}"\nagain = 3\n', "--table=inputs.csv", "--row=1", "--table=other.csv") == [
+        "--table: given twice, and differently",
+        "inputs.csv row 1 (line 2): s3_output: it is empty",
+        "byos.toml:2: again: found 3, allowed: true or false",
+    ]
+
+
+def test_a_table_in_a_bucket_is_read_with_the_store_of_all_rows(run: Path) -> None:
+    """[store] of flags, variables and job file, before any row is known."""
+    seen: list[object] = []
+
+    def read(url: S3Url, store: StoreSettings) -> bytes:
+        seen.extend([url, store.region, store.endpoint_url])
+        return TABLE.encode()
+
+    (run / "byos.toml").write_text('command = "x"\ninput = "${s3_input}"\n[store]\nregion = "eu-west-1"\n')
+    place = Place(run_directory=run, environ={"BYOS_STORE_ENDPOINT_URL": "http://here:1"})
+    job = settle(arguments=["--table=s3://data/doe/inputs.csv", "--row=2"], place=place, read_object=read)
+
+    assert ([S3Url("data", "doe/inputs.csv"), "eu-west-1", "http://here:1"], 2) == (seen, job.row)
 
 
 def test_the_root_is_no_run_directory() -> None:

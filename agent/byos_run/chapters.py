@@ -21,7 +21,7 @@ from byos_run.node import cores, files, journal, neighbour, scratch, workspace
 from byos_run.node.pool import Every
 from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.publishing import Delivery, Publishing
-from byos_run.steps import claim, fetch, purge, record, solve
+from byos_run.steps import claim, fetch, purge, record, render, solve
 
 _BEAT_S = 20.0
 _RESERVE_SHARE = 0.1
@@ -191,9 +191,11 @@ class Run:
             self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
             self.journal.placed(self.room)
             self.digest = claim.digest_of(job, self._keys_as_read())
-            local = fetch.copy_local(
-                job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self._ours()
-            )
+            with self._snapshot_of_inputs():
+                local = fetch.copy_local(
+                    job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self._ours()
+                )
+                rendered = render.render(job.template, case=self.room.case)
         for text in (text for item in self.fetched for text in item.warnings):
             book.warn(text)
         for item in self.fetched[:_NAMED]:
@@ -202,8 +204,17 @@ class Run:
             book.log.info(f"fetched {log.count(len(self.fetched), 'object')}, {log.size(total)}")
         if local:
             book.log.info(f"copied {log.count(len(local), 'local file')} over the case: {', '.join(local[:_NAMED])}")
-        self.after_fetch = files.snapshot(self.room.case)
-        self.journal.save_snapshot("case", self.after_fetch)
+        if job.template.files:
+            book.log.info(render.rendered_line(rendered), **log.facts(asdict(rendered)))
+
+    @contextmanager
+    def _snapshot_of_inputs(self) -> Iterator[None]:
+        """Around what is done to the case before the solver: it is input, also if that fails half way."""
+        try:
+            yield
+        finally:
+            self.after_fetch = files.snapshot(self.room.case)
+            self.journal.save_snapshot("case", self.after_fetch)
 
     def solve(self) -> None:
         if self.continues:

@@ -63,6 +63,14 @@ class FetchSettings:
 
 
 @dataclass(frozen=True)
+class TemplateSettings:
+    files: tuple[str, ...] = ()
+    """Globs of case files in which ``${name}`` is replaced."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Name → text that takes its place."""
+
+
+@dataclass(frozen=True)
 class Success:
     """What makes a solver's end a success; all that are given must hold."""
 
@@ -154,7 +162,10 @@ class Job:
     deadline_s: float | None = None
     """Seconds from our start until all is over, publishing included."""
     again: bool = False
+    row: int = 0
+    """Of the table, from 1; 0: the run is not a row of one."""
     fetch: FetchSettings = FetchSettings()
+    template: TemplateSettings = TemplateSettings()
     solver: SolverSettings = SolverSettings()
     publish: PublishSettings = PublishSettings()
     purge: PurgeSettings = PurgeSettings()
@@ -166,13 +177,15 @@ class Place:
     """Where we were started, with what. Made once, at the edge."""
 
     run_directory: Path
-    """Absolute; the working directory at the start."""
+    """Absolute; the working directory at the start, or a row's directory below it."""
     environ: Mapping[str, str] = field(repr=False)
     """The environment we were started with, before anything was set aside."""
     shipped_file: Path | None = None
     """The one file that is running; None when installed as a package."""
     unpacked: Path | None = None
     """The private directory the shipped file unpacked itself into."""
+    start_directory: Path | None = None
+    """Of a row: the working directory at the start, which all rows share; ``config`` may lie there. None: not a row."""
     library_path: str = ""
     """LD_LIBRARY_PATH that the running interpreter itself was started with: the supervising process needs the same."""
     volume: int = 0

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from byos_run import errors
 from byos_run.book import Book
+from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
-from byos_run.model import Job, Place
+from byos_run.model import Job, Place, S3Url, StoreSettings
 from byos_run.node import journal, neighbour, process, scratch, workspace
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
-from byos_run.steps import solve
+from byos_run.steps import rows, solve
+from byos_run.steps.table import TABLE_BYTES
 
 SOLVER_LOG = "solver.log"
 RUN_LOG = "run.log"
@@ -70,6 +72,42 @@ class Opened:
             workspace.remove_tree(self.own_directory)
 
 
+def read_object(url: S3Url, settings: StoreSettings, place: Place, stop: Stop) -> bytes:
+    """A table on s3://. Raises MissingInput, UsageError (too large), AccessRefused, StoreUnreachable, Stopped."""
+    session = Session(settings=settings, place=place)
+    try:
+        wire = session.wire(url.bucket, stop=stop)
+        facts = objects.head(wire, url.key)
+        found = objects.get(wire, url.key) if facts and facts.size_bytes <= TABLE_BYTES else None
+    finally:
+        session.close()
+    if facts and facts.size_bytes > TABLE_BYTES:
+        raise errors.UsageError([f"--table: {url} is larger than {TABLE_BYTES} bytes"])
+    if found is None:
+        raise errors.MissingInput(f"{url} does not exist", hint="is the key spelled as in the bucket?")
+    return found.body
+
+
+def enter_row(job: Job, place: Place) -> Place:
+    """A row of a table works in a directory of its own, made here; any other run where it was started. Raises NodeUnfit."""
+    if not job.row:
+        return place
+    directory = rows.directory(place.run_directory, job.row)
+    try:
+        directory.mkdir(exist_ok=True)
+        if directory.is_symlink():
+            raise errors.UsageError([f"{str(directory)!r} is a link: a row works in a directory of its own"])
+    except OSError as error:
+        raise errors.NodeUnfit(f"cannot make {str(directory)!r}: {error.strerror}") from error
+    return replace(place, run_directory=directory, start_directory=place.run_directory)
+
+
+def leave_row(place: Place) -> None:
+    """The row's directory goes, unless something has to stay in it."""
+    if place.start_directory is not None:
+        workspace.remove_if_empty(place.run_directory)
+
+
 def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     """Raises UsageError, NodeUnfit, AccessRefused, StoreUnreachable."""
     scratch.refuse_run_directory(place.run_directory, home=place.environ.get("HOME", ""))
@@ -78,9 +116,13 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     session = Session(settings=job.store, place=place)
     session.tell = book.lines.detail
     undeleted = forget_secrets(place)
+    if job.row:
+        book.log.info(f"row {job.row} of the table, in {place.run_directory.name}/", row=job.row)
     book.log.info(f"{session.identity}; output {job.output}")
     for text in (*session.warnings, *launch.warnings, *(f"{path} could not be deleted" for path in undeleted)):
         book.warn(text)
+    if job.row and place.on_platform:
+        book.warn("what lies beside this row's directory stays on the platform, config too: other rows may need it")
     wire = session.wire(job.output.bucket, stop=stop)
     book.clock = wire.line.clock.now
     run_id = uuid.uuid4().hex

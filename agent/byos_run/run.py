@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from byos_run import errors, log
 from byos_run.book import Book
@@ -18,7 +19,7 @@ from byos_run.model import Place
 from byos_run.node import process
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Every, Stop
-from byos_run.opening import forget_secrets, open_run
+from byos_run.opening import enter_row, forget_secrets, leave_row, open_run, read_object
 from byos_run.steps.settle import settle
 from byos_run.terminal import Terminal
 
@@ -32,7 +33,8 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
     outlet = Outlet(1)
     book = Book(lines=log.Lines(outlet, terminal=Terminal(1, place.environ), volume=place.volume))
     try:
-        job = settle(arguments=arguments, place=place)
+        job = settle(arguments=arguments, place=place, read_object=partial(read_object, place=place, stop=stop))
+        place = enter_row(job, place)
         with Every(_TEND_S, outlet.tend, name="outlet"):
             code, whose = tell(Run(open_run(job=job, place=place, stop=stop, book=book)))
     except errors.ByosError as error:
@@ -44,6 +46,7 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         book.lines.say(traceback.format_exc(limit=-3).strip().replace("\n", " / "))
     finally:
         forget_secrets(place)
+        leave_row(place)
     if outlet.lost_lines:
         book.lines.say(f"{outlet.lost_lines:,} lines were not shown: the reader was too slow; solver.log has them all")
     book.lines.say(f"exit {code} ({whose} code): {errors.EXIT_CODES.get(code, 'the solver failed')}")

@@ -54,11 +54,15 @@ class Source:
 
 
 def config_file_of(place: Place) -> Path | None:
-    """``config`` in the run directory, if it holds AWS settings. Raises UsageError if it does and cannot be understood."""
-    path = place.run_directory / "config"
-    text = _text_of(path)
-    if not _holds_settings(text):
+    """``config`` in the run directory, or in the one that the rows of a table share, if it holds AWS settings.
+
+    Raises UsageError if it does and cannot be understood.
+    """
+    here = (place.run_directory, place.start_directory or place.run_directory)
+    path = next((path for path in (d / "config" for d in here) if _holds_settings(_text_of(path))), None)
+    if path is None:
         return None
+    text = _text_of(path)
     try:
         configparser.RawConfigParser(strict=False).read_string(text)
     except configparser.MissingSectionHeaderError:
@@ -69,7 +73,10 @@ def config_file_of(place: Place) -> Path | None:
 
 
 def secret_files(place: Place) -> list[Path]:
-    """Files of the credentials chain inside the run directory: gone from the platform as soon as they are read."""
+    """Files of the credentials chain inside the run directory: gone from the platform as soon as they are read.
+
+    What lies beside a row's directory is not among them: the other rows need it.
+    """
     named = (place.environ.get(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
     candidates = [place.run_directory / name for name in named if name]
     candidates.append(place.run_directory / "config")

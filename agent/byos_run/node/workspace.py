@@ -131,6 +131,12 @@ def remove_file_now(path: Path) -> Left | None:
     return None
 
 
+def remove_if_empty(path: Path) -> None:
+    """Delete the directory *path* if nothing is in it."""
+    with suppress(OSError):
+        os.rmdir(path)
+
+
 def remove_shared_memory(paths: Iterable[str]) -> list[str]:
     """Delete those segments of *paths*, seen mapped by our ranks, that are plain files of our user; returns what went."""
     removed = []

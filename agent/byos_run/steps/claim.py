@@ -127,11 +127,12 @@ def claim(
 
 
 def digest_of(job: Job, inputs: Iterable[tuple[S3Url, str, str]]) -> str:
-    """What makes two runs equal: input keys and versions, command, solver.env and publish selection. SHA-256, hexadecimal."""
+    """What makes two runs equal: input keys and versions, command, template, solver.env, publish selection. SHA-256 in hex."""
     parts = {
         "inputs": sorted([str(url), etag, version] for url, etag, version in inputs),
         "command": job.command,
         "env": sorted(job.solver.env.items()),
+        "template": [job.template.files, sorted(job.template.values.items())],
         "publish": [job.publish.what, job.publish.include, job.publish.exclude],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -92,8 +92,8 @@ KEYS = (
     Key("fetch.max_bytes", _BYTES, '""', "what an archive may unpack to"),
     Key("fetch.max_members", integer(1, 10**9), "0", "how many members an archive may have"),
     Key("fetch.max_ratio", number(0), "0", "unpacked bytes per packed byte of an archive"),
-    Key("template.files", _GLOBS, "[]", "case files in which ${name} is replaced", later=()),
-    Key("template.values", TABLE, "{}", "what names in case files are replaced by", later=()),
+    Key("template.files", _GLOBS, "[]", "globs of case files in which ${name} is replaced"),
+    Key("template.values", TABLE, "{}", "what the names are replaced by"),
     Key("solver.cores", or_auto(integer(1, 1 << 20), 0), '"auto"', "fills in {cores}; auto: what the slot has"),
     Key("solver.directory", PATH_INSIDE, '"auto"', "where in the case the command runs; auto: where inputs.in is"),
     Key("solver.time_limit", DURATION, '""', "from the solver's start to the request to stop", "time_limit_s"),
@@ -166,8 +166,17 @@ KEYS = (
     Key("store.ca_bundle", TEXT, '""', "file of certificates to trust"),
 )
 
-LATER_FLAGS = ("--table", "--row")
-"""Flags that belong to no key and whose capability is not in this version. Each takes a value."""
+OWN_FLAGS = {
+    "--table": (
+        "FILE",
+        "a csv, or s3://BUCKET/KEY: each row is a run, with s3_input, s3_output and columns for template.values",
+    ),
+    "--row": (
+        "N",
+        "the row, from 1, in byos-row-N/; else by the array index of Slurm, AWS Batch, Kubernetes, PBS, SGE, LSF",
+    ),
+}
+"""Flags that belong to no key: flag → word of its value, help. No variable, no place in the job file."""
 
 SECTIONS = tuple(dict.fromkeys(key.section for key in KEYS if key.section))
 
@@ -195,7 +204,10 @@ def help_of_keys() -> str:
             lines += ["", f"[{section}]" if section else "top of the job file"]
         for key in rows:
             lines += _help_of(key)
-    later = [key.name for key in KEYS if key.later is not None] + list(LATER_FLAGS)
+    lines += ["", "one row of a table"]
+    for flag, (word, text) in OWN_FLAGS.items():
+        lines += _columns(f"  {flag} {word}", text)
+    later = [key.name for key in KEYS if key.later is not None]
     lines += ["", *textwrap.wrap("not in this version: " + ", ".join(later), width=80, break_on_hyphens=False)]
     return "\n".join(lines[1:]) + "\n"
 
@@ -205,6 +217,10 @@ def _help_of(key: Key) -> list[str]:
     given = "" if key.default in {"", '""', "[]", "{}", "0", "0.0"} else f" (default: {key.default})"
     if key.kind.shape in {"list", "table"}:
         given += " (repeatable)"
-    text = textwrap.wrap(key.help + given, width=48, break_on_hyphens=False)
+    return _columns(what, key.help + given)
+
+
+def _columns(what: str, help_text: str) -> list[str]:
+    text = textwrap.wrap(help_text, width=48, break_on_hyphens=False)
     first = [f"{what:<31} {text[0]}"] if len(what) <= 30 else [what, " " * 32 + text[0]]
     return first + [" " * 32 + line for line in text[1:]]

@@ -19,6 +19,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from byos_run.bucket import url as s3url
+from byos_run.errors import printable
 from byos_run.model import S3Url
 
 BLANKS = " \t\r\n\f\v\xa0\u200b\ufeff"
@@ -43,6 +44,18 @@ class Kind:
     lone_item: bool = False
     """A job file may write a list of one item without brackets."""
     strip: str = BLANKS
+
+
+def shown(value: Any) -> str:
+    """*value* for a problem: short, printable, without a password of a URL."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # What stands before an "@" in something like a URL is a name and a password.
+        text = printable(re.sub(r"\S*@", "***@", value))
+        return f'"{text[:79]}…"' if len(text) > 80 else f'"{text}"'
+    kinds = {list: "a list", dict: "a table", int: str(value)[:40], float: str(value)}
+    return kinds.get(type(value), "a date or time")
 
 
 # ---------------------------------------------------------------- numbers

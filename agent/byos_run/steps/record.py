@@ -87,6 +87,8 @@ def manifest(account: Account) -> dict[str, Any]:
         "inputs": [_input(item) for item in account.fetched] or account.before.get("inputs", []),
         "output": str(account.job.output),
         "command": list(account.job.command),
+        "row": account.job.row or None,
+        "values": dict(account.job.template.values),
         "solver": _solver(account.solved),
         "outputs": [_output(item, attempt=attempt_of(item)) for item in account.published],
         "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],

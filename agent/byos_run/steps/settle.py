@@ -1,13 +1,15 @@
 """What is asked: argv, environment and byos.toml → Job, or every problem at once.
 
-1. Read the three sources; each gives raw values and what it could not make sense of.
-2. Lowest first (job file, variables, flags), parse every value that is given and lay it over the one below. "" and 0
+0. With ``--table``: find the row, by ``--row`` or the array index; its columns fill ``${column}`` in the job file, which may
+   be the template that the platform would render.
+1. Read the sources; each gives raw values and what it could not make sense of.
+2. Lowest first (job file, variables, row, flags), parse every value that is given and lay it over the one below. "" and 0
    mean "not given"; a switch is the exception, 0 is its "false". Tables are laid over each other name by name.
 3. Refuse what asks for a capability that is not in this version, and what contradicts itself.
 4. Any problem: UsageError with all of them. None: the Job.
 
-Nothing is moved, made or deleted, and the store is not asked. Not promised: that an input exists or the command is found.
-Values of ``solver.env`` and whatever stands before an "@" are in no problem.
+Nothing is moved, made or deleted, and the store is asked for nothing but a table on s3://. Not promised: that an input
+exists or the command is found. Values of ``solver.env`` and whatever stands before an "@" are in no problem.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Callable
 
 from byos_run.bucket import url as s3url
 from byos_run.errors import UsageError, printable
@@ -29,18 +32,20 @@ from byos_run.model import (
     SolverSettings,
     StoreSettings,
     Success,
+    TemplateSettings,
 )
+from byos_run.steps import rows
 from byos_run.steps.keys import KEYS, help_of_keys
-from byos_run.steps.kinds import Kind
+from byos_run.steps.kinds import Kind, shown
 from byos_run.steps.sources import (
     JOB_FILE,
+    UNRENDERED,
     Raw,
     Source,
     left_over,
     of_flags,
     of_job_file,
     of_variables,
-    shown,
 )
 
 __all__ = ["help_of_keys", "settle", "settle_fetch", "settle_store"]
@@ -58,18 +63,47 @@ Asked = dict[str, Given]
 """Name of a key → the value that holds."""
 
 
-def settle(*, arguments: Sequence[str], place: Place) -> Job:
-    """*arguments* are the words after the sub-command. Raises UsageError with every problem that was found."""
-    sources = (of_job_file(place.run_directory / JOB_FILE), of_variables(place.environ), of_flags(arguments))
+ReadObject = Callable[[S3Url, StoreSettings], bytes]
+"""The content of an object; raises ByosError."""
+
+
+def settle(*, arguments: Sequence[str], place: Place, read_object: ReadObject | None = None) -> Job:
+    """*arguments* are the words after the sub-command. Raises UsageError with every problem that was found.
+
+    *read_object* reads a table on s3://; what it raises is passed on.
+    """
+    flags, variables = of_flags(arguments), of_variables(place.environ)
+    path = rows.job_file(place) if "--table" in flags.own else place.run_directory / JOB_FILE
+
+    def read(url: S3Url) -> bytes:
+        if read_object is None:
+            raise UsageError([f"--table: {url} cannot be read here"])
+        return read_object(url, _store_of((of_job_file(path), variables, flags)))
+
+    row = rows.row_of(flags, place, read=read)
+    job_file = of_job_file(path, cells=row.cells)
+    sources = (job_file, variables, row.source, flags)
     asked, mentioned, problems = _laid_over(sources)
-    if sources[0].whole:
+    if job_file.whole and row.source.whole:
         problems += _missing(mentioned)
     for check in (_check_urls, _check_times, _check_store):
         problems += check(asked)
-    problems += _check_directories(asked, place)
+    problems += _check_directories(asked, place, rows.directory(place.run_directory, row.number))
+    if not row.source.whole:  # which names are columns is not known then
+        problems = [problem for problem in problems if UNRENDERED not in problem]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
-    return _job({name: given.value for name, given in asked.items()})
+    return _job({name: given.value for name, given in asked.items()}, row=row.number)
+
+
+def _store_of(sources: Sequence[Source]) -> StoreSettings:
+    """The [store] that holds for every row, so no column may stand in it. Raises UsageError."""
+    asked, _, problems = _laid_over(
+        [Source([raw for raw in source.raws if raw.key.section == "store"]) for source in sources]
+    )
+    if problems:
+        raise UsageError(problems)
+    return StoreSettings(**_parts({name: given.value for name, given in asked.items()}).get("store", {}))
 
 
 def settle_fetch(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[FetchSettings, StoreSettings]:
@@ -88,7 +122,7 @@ def _settled_part(
 ) -> dict[str, dict[str, Any]]:
     asked, _, problems = _laid_over((of_variables(environ), of_flags(arguments)))
     problems += _check_store(asked)
-    flags = {given.where for name, given in asked.items() if not name.startswith(uses)}
+    flags = {given.where for name, given in asked.items() if not name.startswith(uses)} | set(of_flags(arguments).own)
     problems += [f"{flag}: {command} does not use it" for flag in sorted(flags) if flag.startswith("-")]
     if problems:
         raise UsageError(list(dict.fromkeys(problems)))
@@ -274,10 +308,10 @@ def _check_store(asked: Asked) -> list[str]:
 # ---------------------------------------------------------------- directories
 
 
-def _check_directories(asked: Asked, place: Place) -> list[str]:
+def _check_directories(asked: Asked, place: Place, run_directory: Path) -> list[str]:
     """Purge empties them, so none may be, or hold, what is not ours."""
     home = place.environ.get("HOME", "")
-    run = os.path.realpath(place.run_directory)
+    run = os.path.realpath(run_directory)
     problems = []
     if run == "/" or (os.path.isabs(home) and _holds(run, os.path.realpath(home))):
         problems.append(f'the run directory "{printable(run)}" is or holds {"/" if run == "/" else "$HOME"}')
@@ -312,10 +346,12 @@ def _holds(directory: str, path: str) -> bool:
 # ---------------------------------------------------------------- the job
 
 
-def _job(values: Mapping[str, Any]) -> Job:
+def _job(values: Mapping[str, Any], *, row: int) -> Job:
     parts = _parts(values)
     return Job(
         **parts.get("", {}),
+        row=row,
+        template=TemplateSettings(**parts.get("template", {})),
         fetch=FetchSettings(**parts.get("fetch", {})),
         solver=SolverSettings(**parts.get("solver", {}), success=Success(**parts.get("solver.success", {}))),
         publish=PublishSettings(**parts.get("publish", {})),

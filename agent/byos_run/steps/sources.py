@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from byos_run.errors import printable
-from byos_run.steps.keys import KEYS, LATER_FLAGS, SECTIONS, Key, nearest
-from byos_run.steps.kinds import BLANKS
+from byos_run.errors import UsageError, printable
+from byos_run.steps.keys import KEYS, OWN_FLAGS, SECTIONS, Key, nearest
+from byos_run.steps.kinds import BLANKS, shown
+from byos_run.steps.table import INPUT, OUTPUT, TABLE_BYTES, Row, fill
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,24 +60,14 @@ class Source:
     problems: list[str] = field(default_factory=list)
     whole: bool = True
     """It could be read to its end, so a key that is not here was not given here."""
+    own: dict[str, str] = field(default_factory=dict)
+    """Flags that belong to no key, with their values."""
 
 
 def left_over(text: str) -> str:
     """`the template was not rendered: ${x}, ${y}`, or nothing."""
     names = dict.fromkeys(f"${{{match[1] or ''}}}" for match in _LEFT_OVER.finditer(text))
     return f"{UNRENDERED}: {printable(', '.join(names))}" if names else ""
-
-
-def shown(value: Any) -> str:
-    """*value* for a problem: short, printable, without a password of a URL."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # What stands before an "@" in something like a URL is a name and a password.
-        text = printable(re.sub(r"\S*@", "***@", value))
-        return f'"{text[:79]}…"' if len(text) > 80 else f'"{text}"'
-    kinds = {list: "a list", dict: "a table", int: str(value)[:40], float: str(value)}
-    return kinds.get(type(value), "a date or time")
 
 
 # ---------------------------------------------------------------- the command line
@@ -90,6 +81,8 @@ def of_flags(arguments: Sequence[str]) -> Source:
     switches = {f"--no-{key.flag[2:]}": key for key in KEYS if key.kind.shape == "switch"}
     given: dict[str, list[str]] = {}
     for flag, value in _pairs(words[:end], {*switches, *(f for f, k in known.items() if k.kind.shape == "switch")}):
+        if flag in OWN_FLAGS and value and source.own.setdefault(flag, value) == value:
+            continue
         if flag in known and value is not None:
             given.setdefault(flag, []).append(value)
         elif flag in known and known[flag].kind.shape == "switch":
@@ -97,7 +90,7 @@ def of_flags(arguments: Sequence[str]) -> Source:
         elif flag in switches and value is None:
             given.setdefault(switches[flag].flag, []).append("false")
         else:
-            source.problems.append(_flag_problem(flag, value, {*known, *switches}))
+            source.problems.append(_flag_problem(flag, value, {*known, *switches, *OWN_FLAGS}))
     for flag, values in given.items():
         _add_flag(source, known[flag], values)
     command = words[end + 1 :]
@@ -132,10 +125,10 @@ def _flag_problem(flag: str, value: str | None, known: set[str]) -> str:
     if not flag:
         what = "a word after --solver-env" if value is None else shown(value)
         return f'{what} belongs to no flag: the command goes after "--"'
-    if flag in LATER_FLAGS:
-        return f"{flag}: not in this version"
+    if flag in OWN_FLAGS and value:
+        return f"{flag}: given twice, and differently"
     if flag in known:
-        return f"{flag}: it takes no value" if value is not None else f"{flag}: its value is missing"
+        return f"{flag}: its value is missing" if value is None or flag in OWN_FLAGS else f"{flag}: it takes no value"
     return f"unknown flag {shown(flag)}{nearest(flag, sorted(known))}"
 
 
@@ -174,13 +167,25 @@ def _add_variable(source: Source, key: Key, name: str, text: str) -> None:
 # ---------------------------------------------------------------- the job file
 
 
-def of_job_file(path: Path) -> Source:
-    """The file may be absent."""
+def of_row(row: Row, *, table: str) -> Source:
+    """A row's urls, and its further columns as values for the template."""
+    known = {key.name: key for key in KEYS}
+    where = f"{printable(table)} row {row.number}"
+    raws = [
+        Raw(known["input"], row.cells[INPUT].split("\n"), f"{where}: {INPUT}"),
+        Raw(known["output"], row.cells[OUTPUT], f"{where}: {OUTPUT}"),
+        Raw(known["template.values"], row.values, where),
+    ]
+    return Source(raws)
+
+
+def of_job_file(path: Path, *, cells: Mapping[str, str] | None = None) -> Source:
+    """The file may be absent. *cells* of a row are filled in for its ``${column}``."""
     source = Source()
     if not os.path.lexists(path):
         return source
     try:
-        text = _text_of(path)
+        text = fill(_text_of(path), cells) if cells else _text_of(path)
     except OSError as error:
         return Source(problems=[f"{path.name}: it cannot be read: {error.strerror}"], whole=False)
     except ValueError as error:
@@ -193,15 +198,18 @@ def of_job_file(path: Path) -> Source:
     return source
 
 
+def read_table(path: Path) -> bytes:
+    """Raises UsageError."""
+    try:
+        return _bytes_of(path, at_most=TABLE_BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError([f"--table: {printable(str(path))}: it cannot be read: {reason}"]) from None
+
+
 def _text_of(path: Path) -> str:
     """Raises OSError, and ValueError with the reason."""
-    # A FIFO of that name would hold us up for ever, so the type is asked for before it is opened.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is not a file")
-    with path.open("rb") as file:
-        raw = file.read(JOB_FILE_BYTES + 1)
-    if len(raw) > JOB_FILE_BYTES:
-        raise ValueError(f"it is larger than {JOB_FILE_BYTES} bytes")
+    raw = _bytes_of(path, at_most=JOB_FILE_BYTES)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -210,6 +218,17 @@ def _text_of(path: Path) -> str:
     text = text.replace("\r\n", "\n")
     # A template that is rendered from a table with CR LF carries the CR of the last column into the middle of a line.
     return text.replace("\r", "" if "\n" in text else "\n")
+
+
+def _bytes_of(path: Path, *, at_most: int) -> bytes:
+    # A FIFO of that name would hold us up for ever, so the type is asked for before it is opened.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        raw = file.read(at_most + 1)
+    if len(raw) > at_most:
+        raise ValueError(f"it is larger than {at_most} bytes")
+    return raw
 
 
 def _syntax_problems(name: str, text: str, error: Exception) -> list[str]:

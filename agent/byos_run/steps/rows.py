@@ -1,0 +1,75 @@
+"""One row of a table: which one ``--table`` and ``--row`` mean, its directory, its job file.
+
+An array of a scheduler starts every row in one directory, with one table, one ``config`` and one job file, which may be the
+template that the platform would render: the row's columns fill it. Each row works in ``byos-row-N/`` below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+from byos_run.bucket import url as s3url
+from byos_run.errors import UsageError
+from byos_run.model import Place, S3Url
+from byos_run.steps import table
+from byos_run.steps.kinds import shown
+from byos_run.steps.sources import JOB_FILE, Source, of_row, read_table
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What ``--table`` and ``--row`` come to."""
+
+    source: Source
+    number: int = 0
+    """0: the run is no row."""
+    cells: Mapping[str, str] = field(default_factory=dict)
+    """Column → text."""
+
+
+def row_of(flags: Source, place: Place, *, read: Callable[[S3Url], bytes]) -> Chosen:
+    """*read* reads a table on s3://; what it raises besides UsageError is passed on."""
+    reference = flags.own.get("--table", "")
+    if not reference:
+        return Chosen(Source(problems=["--row: it needs --table"] if "--row" in flags.own else []))
+    try:
+        number = _number(flags.own.get("--row", ""), place.environ)
+        row = table.parse(_content(reference, place.run_directory, read), name=reference).row(number)
+    except UsageError as error:
+        return Chosen(Source(problems=list(error.problems), whole=False))
+    return Chosen(of_row(row, table=reference), number, row.cells)
+
+
+def _number(text: str, environ: Mapping[str, str]) -> int:
+    if not text:
+        return table.number_of(environ)
+    if not (text.isdecimal() and text.isascii() and len(text) < 10):
+        raise UsageError([f"--row: found {shown(text)}, allowed: a whole number from 1"])
+    return int(text)
+
+
+def _content(reference: str, start: Path, read: Callable[[S3Url], bytes]) -> bytes:
+    if not reference.startswith("s3://"):
+        return read_table(start / reference)
+    try:
+        url = s3url.parse(reference)
+        if url.is_prefix:
+            raise ValueError("it names no object")
+    except ValueError as error:
+        raise UsageError([f"--table: found {shown(reference)}, {error}"]) from None
+    return read(url)
+
+
+def job_file(place: Place) -> Path:
+    path = place.run_directory / JOB_FILE
+    template = path.with_name(f"{JOB_FILE}.template")
+    return template if template.exists() and not os.path.lexists(path) else path
+
+
+def directory(start: Path, number: int) -> Path:
+    """The run directory of row *number*; *start* itself if the run is no row."""
+    return start / f"byos-row-{number}" if number else start
