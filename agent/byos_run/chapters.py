@@ -6,7 +6,6 @@ journal is told. A chapter that is told after the run was ended early does what 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from byos_run import errors, log
 from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
+from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
 from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, S3Url, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace
 from byos_run.node.pool import Every
@@ -24,10 +24,6 @@ from byos_run.publishing import Delivery, Publishing
 from byos_run.steps import claim, fetch, purge, record, render, solve
 
 _BEAT_S = 20.0
-_RESERVE_SHARE = 0.1
-"""Of a deadline: kept for publishing what is left when the solver is asked to stop."""
-_LEAST_RESERVE_S = 5.0
-_MOST_RESERVE_S = 900.0
 _NAMED = 10
 _CLOCK_S = 60.0
 
@@ -55,6 +51,7 @@ class Run:
         self.unpublished: tuple[Unpublished, ...] = ()
         self.skipped: tuple[Skipped, ...] = ()
         self.publishing: Publishing | None = None
+        self.pace = Pace()
         self.delivery: Delivery | None = None
         self.ended_by: errors.ByosError | None = None
         self.account: record.Account | None = None
@@ -132,9 +129,10 @@ class Run:
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
         """Around all that follows: the claim is kept, and the deadline is watched."""
-        deadline_s = self.job.deadline_s
-        reserve_s = min(max((deadline_s or 0) * _RESERVE_SHARE, _LEAST_RESERVE_S), _MOST_RESERVE_S)
-        ask_at = None if deadline_s is None else time.monotonic() + max(0.0, (self.stop.seconds_left or 0) - reserve_s)
+        reserve = Reserve(
+            stop=self.stop, pace=self.pace, grace_s=self.job.solver.grace_s,
+            waiting=lambda: self.publishing.waiting() if self.publishing else Waiting(0, 0),
+        )  # fmt: skip
 
         def beat() -> None:
             self.hold.beat(self._status())
@@ -148,12 +146,13 @@ class Run:
             if self.stop.cut and not interrupted:
                 interrupted.append(True)
                 self.opened.session.interrupt()
-            if ask_at is not None and time.monotonic() >= ask_at:
-                self.stop.ask_once("the deadline")
+            if self.solved is None and reserve.is_due:
+                self.stop.ask_once(self.stop.end)
 
         with (
             Every(min(_BEAT_S, self.job.store.lease_s / 4), beat, name="heartbeat"),
             Every(0.5, watch, name="deadline"),
+            cloud_watched(job=self.job, place=self.place, stop=self.stop, say=self.book.warn),
         ):
             yield
 
@@ -226,7 +225,7 @@ class Run:
         with book.phase("solve", quiet=True) as count, self._publishing().beside_solver(count) as begin:
             solved = solve.solve(
                 launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
-                stop=self.stop, echo=book.lines.pass_through, on_start=begin,
+                stop=self.stop, echo=book.lines.pass_through, on_start=begin, warn=book.warn,
             )  # fmt: skip
         self.solved = solved
         self._note(lambda: self.journal.solved(solved))
@@ -279,7 +278,7 @@ class Run:
 
     def _publishing(self) -> Publishing:
         self.publishing = Publishing(
-            self.opened, room=self.room, laid_down=self.laid_down, after_fetch=self._after_fetch()
+            self.opened, room=self.room, laid_down=self.laid_down, after_fetch=self._after_fetch(), pace=self.pace
         )
         return self.publishing
 

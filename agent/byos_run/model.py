@@ -90,6 +90,10 @@ class SolverSettings:
     grace_s: float | None = None
     """Seconds between asking the ranks to stop and killing them; None: auto."""
     stop_file: str = ""
+    stall_s: float | None = None
+    """Seconds without output and file change that count as a stall."""
+    stall_action: str = "report"
+    """report | stop."""
     echo: str = "all"
     """all | tail | none: of the solver's output to standard output."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -117,6 +121,12 @@ class PurgeSettings:
     when: str = "acknowledged"
     """acknowledged | always | never."""
     keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpotSettings:
+    watch: str = "auto"
+    """auto | aws | azure | gcp | off: whose notices of pre-emption are asked for."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,7 @@ class Job:
     solver: SolverSettings = SolverSettings()
     publish: PublishSettings = PublishSettings()
     purge: PurgeSettings = PurgeSettings()
+    spot: SpotSettings = SpotSettings()
     store: StoreSettings = StoreSettings()
 
 

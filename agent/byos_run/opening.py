@@ -6,7 +6,6 @@ the run with nothing moved and nothing left. On the platform the credentials fil
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
+from byos_run.endings import know_ends
 from byos_run.errors import printable
 from byos_run.model import Job, Place, S3Url, StoreSettings
 from byos_run.node import journal, neighbour, process, scratch, workspace
@@ -131,8 +131,8 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     book.keep_log(run_log=own / RUN_LOG, solver_log=own / SOLVER_LOG)
     for left in process.end_leftovers():
         book.warn(f"a process that a dead run of ours left was ended: {left.name} ({left.pid})")
-    if job.deadline_s is not None:
-        stop.end_by(time.monotonic() + job.deadline_s)
+    if told := know_ends(job=job, place=place, stop=stop):
+        book.log.info(told)
     earlier = opened.earlier()
     _refuse_case(earlier, opened, job=job, place=place)
     continues = earlier is not None and _can_continue(earlier, opened, job)

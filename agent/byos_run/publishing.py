@@ -17,6 +17,7 @@ from typing import Callable
 
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
+from byos_run.endings import Pace, Waiting
 from byos_run.model import Identity, Output, Published
 from byos_run.node import files, journal
 from byos_run.node.files import Harvest, Snapshot
@@ -49,12 +50,14 @@ class Delivery:
 class Publishing:
     """The publishing of one run. Made when the case is there."""
 
-    def __init__(self, opened: Opened, *, room: Room, laid_down: Snapshot, after_fetch: Snapshot) -> None:
+    def __init__(self, opened: Opened, *, room: Room, laid_down: Snapshot, after_fetch: Snapshot, pace: Pace) -> None:
         self._opened = opened
         self._room = room
         self._laid_down = laid_down
         self._after_fetch = after_fetch
         self._early: dict[tuple[str, str], Published] = {}
+        self._left: dict[str, Identity] = {}
+        self._pace = pace
         if opened.continues and opened.earlier is not None:
             own = str(opened.own_directory)
             self._early = {place: item for place, item in opened.earlier.acknowledged.items() if place[0] != own}
@@ -126,6 +129,21 @@ class Publishing:
         )  # fmt: skip
         return self._case_harvest(), beside
 
+    def waiting(self) -> Waiting:
+        """Outputs of the case that have not left as they are now."""
+        sizes = [
+            output.identity.size_bytes
+            for output in self._case_harvest().outputs
+            if self._left.get(output.path) != output.identity
+        ]
+        return Waiting(len(sizes), sum(sizes))
+
+    def _acknowledged(self, item: Published) -> None:
+        if item.output.root == self._room.case:
+            self._left[item.output.path] = item.identity
+        self._pace.add(item.size_bytes, seconds=item.seconds)
+        self._opened.journal.acknowledged(item)
+
     def _case_harvest(self) -> Harvest:
         job = self._opened.job
         selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
@@ -158,6 +176,6 @@ class Publishing:
         opened = self._opened
         return Publisher(
             wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
-            writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=opened.journal.acknowledged,
+            writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
@@ -21,6 +22,9 @@ from byos_run.node.pace import Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LONGEST_POLL_S = 1e6
+"""``poll`` takes its milliseconds as a C int: 24.8 days."""
 
 
 class Stop:
@@ -35,7 +39,9 @@ class Stop:
         self._pipes = (os.pipe(), os.pipe())  # not inherited; pipe2, which would not block at once, is Linux's alone
         for descriptor in (*self._pipes[0], *self._pipes[1]):
             os.set_blocking(descriptor, False)
+        weakref.finalize(self, _close, *self._pipes[0], *self._pipes[1])
         self._until: float | None = None
+        self._end = ""
 
     def ask(self, reason: str) -> None:
         """The first call asks, a second one cuts short. Safe in a signal handler."""
@@ -49,9 +55,10 @@ class Stop:
         if not self._reasons:
             self.ask(reason)
 
-    def end_by(self, monotonic_s: float) -> None:
-        """From this moment of the monotonic clock on, everything is cut short: the deadline."""
-        self._until = monotonic_s
+    def end_by(self, monotonic_s: float, *, reason: str = "the deadline") -> None:
+        """From this moment of the monotonic clock on, everything is cut short; of several moments the first counts."""
+        if self._until is None or monotonic_s < self._until:
+            self._end, self._until = reason, monotonic_s
 
     @property
     def asked(self) -> bool:
@@ -63,7 +70,12 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        return self._reasons[0] if self._reasons else ("deadline" if self.cut else "")
+        return self._reasons[0] if self._reasons else (self._end if self.cut else "")
+
+    @property
+    def end(self) -> str:
+        """What cuts everything short when no seconds are left; "" if nothing does."""
+        return self._end
 
     @property
     def seconds_left(self) -> float | None:
@@ -84,7 +96,7 @@ class Stop:
         poll.register(self._pipes[level][0], select.POLLIN)
         if also >= 0:
             poll.register(also, select.POLLIN)
-        ready = poll.poll(max(0.0, seconds) * 1000)
+        ready = poll.poll(min(max(0.0, seconds), _LONGEST_POLL_S) * 1000)
         return any(descriptor != also for descriptor, _ in ready) or self.cut
 
     def check(self) -> None:
@@ -95,6 +107,11 @@ class Stop:
     def unless_cut(self) -> UnlessCut:
         """The same wish for those who go on when it is only asked: publishing, recording."""
         return UnlessCut(self)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class UnlessCut:

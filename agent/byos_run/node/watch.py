@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Callable
 
 from byos_run.model import Stop
 from byos_run.node import mpi, usage
@@ -59,19 +60,24 @@ class Watch:
         """Paths below /dev/shm that the run's processes had mapped."""
         return tuple(sorted(self._lookout.shared_memory))
 
-    def until_over(self, *, time_limit_s: float | None) -> str:
-        """Wait for the end; what asks for one before, or "" if the command ended by itself."""
+    def until_over(self, *, time_limit_s: float | None, stalled: Callable[[], str], look_every_s: float) -> str:
+        """Wait for the end; what asks for one before, or "" if the command ended by itself.
+
+        *stalled* is asked at least every *look_every_s*: why the solver is to be stopped that does nothing any more, or "".
+        """
         pause_s = _FIRST_LOOK_S
         until = None if time_limit_s is None else self._running.started_monotonic_s + time_limit_s
         while not self._running.over:
             if self._stop.asked or self._stop.cut:
                 return self._stop.reason
             if until is not None and time.monotonic() >= until:
-                return f"time limit {_span(time_limit_s or 0)}"
+                return f"time limit {span(time_limit_s or 0)}"
             took_s = self._look()
             if self.singletons or self.hang:
                 return self.singletons or self.hang
-            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), _LOOK_SHARE * took_s), _LONGEST_LOOK_S)
+            if stall := stalled():
+                return stall
+            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), _LOOK_SHARE * took_s), _LONGEST_LOOK_S, look_every_s)
             self._wait(pause_s if until is None else min(pause_s, max(0.0, until - time.monotonic())))
         return ""
 
@@ -171,7 +177,7 @@ class Watch:
         self.stop_file_left = os.path.lexists(path)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """``1h30m``."""
     whole = int(seconds)
     if whole != seconds or not whole:

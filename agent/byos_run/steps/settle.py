@@ -30,6 +30,7 @@ from byos_run.model import (
     PurgeSettings,
     S3Url,
     SolverSettings,
+    SpotSettings,
     StoreSettings,
     Success,
     TemplateSettings,
@@ -356,6 +357,7 @@ def _job(values: Mapping[str, Any], *, row: int) -> Job:
         solver=SolverSettings(**parts.get("solver", {}), success=Success(**parts.get("solver.success", {}))),
         publish=PublishSettings(**parts.get("publish", {})),
         purge=PurgeSettings(**parts.get("purge", {})),
+        spot=SpotSettings(**parts.get("spot", {})),
         store=StoreSettings(**parts.get("store", {})),
     )
 

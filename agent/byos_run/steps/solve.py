@@ -11,6 +11,7 @@ How it is stopped is told in ``node.watch``.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from byos_run.node.cause import cause
 from byos_run.node.process import Running
 from byos_run.node.pump import LINE_BYTES
 from byos_run.node.shim import Kin
-from byos_run.node.watch import Watch
+from byos_run.node.stall import Stall
+from byos_run.node.watch import Watch, span
 
 _TOLD_S = 10.0
 _USUAL_S = 60.0
@@ -71,12 +73,14 @@ def solve(
     stop: Stop,
     echo: Callable[[bytes], None] | None,
     on_start: Callable[[Running], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Solved:
     """Run the command to its end; call it from the main thread.
 
     *echo* gets the solver's output as ``solver.echo`` asks, whole lines, from another thread; it must not block.
-    *on_start* gets the running command once it runs. Raises NodeUnfit (the command cannot be executed, singletons),
-    UsageError (``solver.directory`` is not in the case), Stopped (before the start).
+    *on_start* gets the running command once it runs, *warn* hears of a stall at once.
+    Raises NodeUnfit (the command cannot be executed, singletons), UsageError (``solver.directory`` is not in the case),
+    Stopped (before the start).
     """
     stop.check()
     directory = _directory(job, case)
@@ -100,7 +104,7 @@ def solve(
     with running:
         on_start(running)
         watch = Watch(running, given=launch.environ, stop=stop)
-        reason = watch.until_over(time_limit_s=job.solver.time_limit_s)
+        reason = _until_over(watch, running=running, job=job, case=case, warn=warn)
         if reason:
             stop_file = directory / job.solver.stop_file if job.solver.stop_file else None
             quick = bool(watch.singletons or watch.hang)
@@ -124,6 +128,23 @@ def solve(
         reason=reason,
         out_of_memory=out_of_memory,
     )
+
+
+def _until_over(watch: Watch, *, running: Running, job: Job, case: Case, warn: Callable[[str], None]) -> str:
+    """What asks for the end before the command's own, or ""."""
+    settings = job.solver
+    if settings.stall_s is None:
+        return watch.until_over(time_limit_s=settings.time_limit_s, stalled=lambda: "", look_every_s=math.inf)
+    stall = Stall(after_s=settings.stall_s, case=case.directory, size_bytes=lambda: running.pump.size_bytes)
+    told = f"no output and no change of a file for {span(settings.stall_s)}"
+
+    def stalled() -> str:
+        if not stall.look():
+            return ""
+        warn(f"the solver seems to hang: {told}")
+        return f"a stall: {told}" if settings.stall_action == "stop" else ""
+
+    return watch.until_over(time_limit_s=settings.time_limit_s, stalled=stalled, look_every_s=stall.look_every_s)
 
 
 _SHEBANG = (
