@@ -5,10 +5,10 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-nodes bench lint lock clean
+.PHONY: help build smoke test test-stores test-nodes bench lint lock clean
 
 help:  ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 build:  ## dist/byos-run, the one file
 	@$(PYTHON) packaging/build.py
@@ -18,6 +18,10 @@ smoke:  ## the main job on real parts: MinIO, an 8-rank MPI solver, two runs of 
 
 test:  ## the whole suite
 	@$(dev)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-stores:  ## the contract of a store and the whole job on MinIO, SeaweedFS and Versity Gateway
+	@$(PYTHON) tests/kit/cache.py minio seaweedfs versitygw > /dev/null
+	@$(dev)/bin/python -m pytest -n $(JOBS) --every-store tests/contract tests/scenarios/test_stores.py $(ARGS)
 
 test-nodes:  ## the file on every Python and in every broken surrounding; writes packaging/NODES.md
 	@$(dev)/bin/python -m tests.nodes

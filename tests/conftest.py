@@ -25,6 +25,19 @@ WHOLE_SUITE = ("minio", "seaweedfs", "mpich", "openmpi")
 cache.surroundings()  # remembered before the first test's environment is cleaned
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-store", action="store_true", help="tests of stores also on those that take minutes to build"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `any_kind_of_store` runs once on each store there is."""
+    if "any_kind_of_store" in metafunc.fixturenames:
+        names = ["minio", "seaweed", *(["versity"] if metafunc.config.getoption("--every-store") else [])]
+        metafunc.parametrize("any_kind_of_store", [f"{name}_store" for name in names], ids=names, indirect=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Started by nohup, or in the background of a script, these come ignored, and what ignores them hands that on.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -88,6 +101,18 @@ def minio_store() -> Iterator[Store]:
 def seaweed_store() -> Iterator[Store]:
     with stores.scratch() as directory, stores.seaweedfs(directory) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def versity_store() -> Iterator[Store]:
+    with stores.scratch() as directory, stores.versitygw(directory) as store:
+        yield store
+
+
+@pytest.fixture
+def any_kind_of_store(request: pytest.FixtureRequest) -> Store:
+    store: Store = request.getfixturevalue(request.param)
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from byos_run.model import Place, StoreSettings
 from byos_run.node.pool import Stop
 
 
-@pytest.fixture(params=["minio_store", "seaweed_store"], ids=["minio", "seaweedfs"])
-def store(request):
-    return request.getfixturevalue(request.param)
+@pytest.fixture
+def store(any_kind_of_store):
+    return any_kind_of_store
 
 
 @pytest.fixture

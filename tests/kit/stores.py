@@ -1,4 +1,4 @@
-"""Real stores on this machine: MinIO and SeaweedFS, each a context manager that yields a Store.
+"""Real stores on this machine: MinIO, SeaweedFS and Versity Gateway, each a context manager that yields a Store.
 
     free loopback ports -> server in a session of its own -> wait until it says it is healthy -> yield -> stop it, all of it
 
@@ -55,7 +55,7 @@ class Store(NamedTuple):
     """A running store and the keys of the one who may do everything."""
 
     name: str
-    """`minio` or `seaweedfs`."""
+    """`minio`, `seaweedfs` or `versitygw`."""
     endpoint_url: str
     access_key: str
     secret_key: str
@@ -132,6 +132,31 @@ def seaweedfs(directory: Path) -> Iterator[Store]:
     ):
         version = _said(program, "version", word=2)
         yield Store("seaweedfs", f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, "us-east-1", version, pid)
+
+
+@contextmanager
+def versitygw(directory: Path) -> Iterator[Store]:
+    """Versity Gateway over a plain directory, whose file system must have user attributes.
+
+    Raises cache.CacheError, RuntimeError if it does not come up.
+    """
+    program = cache.get("versitygw")
+    data = directory / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    env = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+
+    def command(ports: Sequence[int]) -> list[str]:
+        flags = ["--quiet", "--port", f"127.0.0.1:{ports[0]}", "--health", "/kit-health"]
+        return [str(program), *flags, "posix", str(data)]
+
+    with _running(
+        "versitygw", directory, command=command, ports=1, env=env, health="http://127.0.0.1:%d/kit-health"
+    ) as (
+        port,
+        pid,
+    ):
+        version = cache.VERSITYGW_MODULE.rpartition("@")[2]
+        yield Store("versitygw", f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, "us-east-1", version, pid)
 
 
 @contextmanager

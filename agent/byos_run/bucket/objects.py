@@ -116,7 +116,7 @@ def listed(wire: Wire, prefix: str, *, start_after: str = "", page: int = 1000) 
     """All objects whose key starts with *prefix*, in the store's order, page by page."""
     for root in _pages(wire, prefix, [("start-after", start_after)] if start_after else [], page=page):
         for item in root.iterfind("{*}Contents"):
-            key = unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape")
+            key = _key_in(root, item.findtext("{*}Key"))
             yield Listed(key, int(item.findtext("{*}Size") or 0), item.findtext("{*}ETag") or "")
 
 
@@ -124,7 +124,7 @@ def prefixes_below(wire: Wire, prefix: str) -> Iterator[str]:
     """What the keys that start with *prefix* have up to their next "/", each once: ``out/a/``, ``out/b/`` of ``out/``."""
     for root in _pages(wire, prefix, [("delimiter", "/")], page=1000):
         for item in root.iterfind("{*}CommonPrefixes"):
-            yield unquote_plus(item.findtext("{*}Prefix") or "", errors="surrogateescape")
+            yield _key_in(root, item.findtext("{*}Prefix"))
 
 
 def _pages(wire: Wire, prefix: str, first: list[tuple[str, str]], *, page: int) -> Iterator[ET.Element]:
@@ -138,6 +138,12 @@ def _pages(wire: Wire, prefix: str, first: list[tuple[str, str]], *, page: int) 
         token = root.findtext("{*}NextContinuationToken") or ""
         if (root.findtext("{*}IsTruncated") or "") != "true" or not token:
             return
+
+
+def _key_in(root: ET.Element, text: str | None) -> str:
+    """A key of the listing *root*. Versity Gateway is asked for encoded keys like the others, and does not encode them."""
+    encoded = root.findtext("{*}EncodingType") == "url"
+    return unquote_plus(text or "", errors="surrogateescape") if encoded else text or ""
 
 
 def _age_s(headers: Mapping[str, str]) -> float:
