@@ -647,7 +647,7 @@ BAD_FLAGS = {
     "odd row": (["--table", "inputs.csv", "--row", "0x1"], '--row: found "0x1", allowed: a whole number from 1'),
     "table's value": (["--table"], "--table: its value is missing"),
     "table in a bucket": (["--table=s3://data/doe/", "--row=1"], '--table: found "s3://data/doe/", it names no object'),
-    "later switch": (["--publish-delete-behind"], "--publish-delete-behind: not in this version"),
+    "later switch": (["--publish-bundle", "*.dat"], "--publish-bundle: not in this version"),
     "later list": (["--publish-bundle", "*.out"], "--publish-bundle: not in this version"),
     "later command": (["--resume-command", "x"], "--resume-command: not in this version"),
 }

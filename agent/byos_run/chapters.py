@@ -121,6 +121,8 @@ class Run:
     def _status(self, *, phase: str = "") -> dict[str, Any]:
         return {
             **self.book.status(phase=phase),
+            **({"publishing": self.publishing.standing()} if self.publishing else {}),
+            **({"solver": record.solver(self.solved)} if self.solved else {}),
             "run_id": self.run_id,
             "marker": asdict(neighbour.this_process(run_id=self.run_id, locked=False)),
             "lease_s": self.job.store.lease_s,
@@ -389,8 +391,9 @@ class Run:
 
     def _certify(self, purged: Purged, code: int, whose: str) -> int:
         document = purge.certificate(
-            purged=purged, job=self.job, place=self.place, run_id=self.run_id, exit_code=code, whose=whose
-        )
+            purged=purged, job=self.job, place=self.place, run_id=self.run_id, exit_code=code, whose=whose,
+            behind=self.delivery.behind if self.delivery else (),
+        )  # fmt: skip
         wire = self.wire.until(stop=self.stop.unless_cut)
         try:
             objects.put(wire, f"{self.job.output.key}_byos/purge.json", claim.document(document))
@@ -412,7 +415,8 @@ class Run:
 
 def _published_line(delivery: Delivery, phase: Phase) -> str:
     published = delivery.outcome.published
-    early = f", {log.count(delivery.early, 'file')} of them before the solver's end" if delivery.early else ""
+    before = delivery.early + len(delivery.behind)
+    early = f", {log.count(before, 'file')} of them before the solver's end" if before else ""
     return (
         f"published {log.count(len(published), 'file')}, {log.size(sum(item.size_bytes for item in published))}{early}, "
         f"each acknowledged with its CRC-32; {log.size(phase.size_bytes)} left in {log.duration(phase.seconds)}"

@@ -114,6 +114,10 @@ class PublishSettings:
     live: tuple[str, ...] = ()
     """Globs of growing files whose end is shown every minute; ``solver.log`` always is."""
     priority: tuple[str, ...] = ()
+    """Globs, first to last; before the order of ``steps.worth``."""
+    cores_while_running: float = 1.0
+    """Processor seconds a second that publishing may take beside the solver."""
+    delete_behind: bool = False
 
 
 @dataclass(frozen=True)

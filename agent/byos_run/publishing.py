@@ -1,34 +1,43 @@
 """Which files leave, when: what settles while the solver runs, the rest when it has ended.
 
-Beside the solver, a look every ``publish.settle`` sends what has settled, on few threads of low priority, and every minute the
-ends of growing files are shown; no outage there ends the run. Afterwards one harvest tells the truth: what was
-acknowledged as it is now stays acknowledged, what changed since is sent again, what the solver has deleted goes from the
-bucket too, once the run is whole.
+Beside the solver, a look every ``publish.settle`` sends what has settled, on few threads of low priority that take no more than
+``publish.cores_while_running``, and every minute the ends of growing files are shown; no outage there ends the run. Afterwards one
+harvest tells the truth: what was acknowledged as it is now stays acknowledged, what changed since is sent again, what the solver
+has deleted goes from the bucket too, once the run is whole. What we removed behind (``publish.delete_behind``) is no such
+thing; a file of that name that the solver writes again gets a key of its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
+from byos_run.disk import LOOK_S, Disk
 from byos_run.endings import Pace, Waiting
 from byos_run.model import Identity, Output, Published
 from byos_run.node import files, journal
 from byos_run.node.files import Harvest, Snapshot
-from byos_run.node.globs import Globs, Selection
-from byos_run.node.holders import inodes_written_by
-from byos_run.node.pool import Count, Every, Stop
+from byos_run.node.globs import Globs, Selection, escaped
+from byos_run.node.holders import Held, held_by
+from byos_run.node.pool import Budget, Count, Every, Stop, step_back
 from byos_run.node.process import Running
 from byos_run.node.scratch import Room
-from byos_run.opening import SOLVER_LOG, Opened
+from byos_run.node.volumes import network_kind, read_mounts
+from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened
 from byos_run.steps import claim, purge
-from byos_run.steps.publish import Live, Outcome, Publisher, WhileRunning
+from byos_run.steps.behind import Behind
+from byos_run.steps.gather import Standing, WhileRunning
+from byos_run.steps.live import Live
+from byos_run.steps.publish import Outcome, Publisher
+from byos_run.steps.worth import in_order
 
 _LIVE_S = 60.0
 
@@ -43,6 +52,8 @@ class Delivery:
     """Logs, which lie in ``.byos/``."""
     early: int
     """Files that had left while the solver ran, or in an earlier attempt here, and were still right."""
+    behind: tuple[Published, ...]
+    """Files that had left and were removed from the case while the solver ran."""
     vanished: tuple[str, ...]
     """Keys of files that left while the solver ran, and that it deleted since."""
 
@@ -58,59 +69,127 @@ class Publishing:
         self._early: dict[tuple[str, str], Published] = {}
         self._left: dict[str, Identity] = {}
         self._pace = pace
+        self._behind: dict[str, Published] = {}
+        """By path in the case."""
+        self._vanished_before: tuple[str, ...] = ()
+        self._gathering: WhileRunning | None = None
+        self._disk: Disk | None = None
+        self._tail: Callable[[], Standing] | None = None
+        self._slot_cores = opened.launch.slot.count
         if opened.continues and opened.earlier is not None:
             own = str(opened.own_directory)
             self._early = {place: item for place, item in opened.earlier.acknowledged.items() if place[0] != own}
+            self._behind = {item.output.path: item for item in opened.earlier.behind}
+            self._vanished_before = tuple(opened.earlier.vanished)
 
     @contextmanager
     def beside_solver(self, count: Count) -> Iterator[Callable[[Running], None]]:
         """Around the solve; what it yields is to be told of the running command."""
-        settings = self._opened.job.publish
-        if not settings.while_running:
-            yield lambda _: None
-            return
         running: list[Running] = []
-        over = Stop()
+        budget = Budget(min(self._opened.job.publish.cores_while_running, self._slot_cores))
+        with ExitStack() as stack:
+            press = self._gather(stack, running, count, budget) if self._opened.job.publish.while_running else _nothing
+            self._disk = Disk(
+                self._room.case, left_s=lambda: self._left_s(running), warn=self._opened.book.warn, press=press,
+                advice="" if self._opened.job.publish.delete_behind else "; publish.delete_behind would remove what the bucket has",
+            )  # fmt: skip
+            stack.enter_context(Every(min(LOOK_S, self._opened.job.publish.settle_s), self._disk.look, name="disk"))
+            yield running.append
 
-        def find() -> Sequence[Output]:
-            return self._in_order(self._case_harvest().outputs) if running else ()
+    def _gather(self, stack: ExitStack, running: list[Running], count: Count, budget: Budget) -> Callable[[bool], None]:
+        """Begin to publish beside the solver, until *stack* is left; what it returns is to be told of the brink."""
+        opened, settings, over = self._opened, self._opened.job.publish, Stop()
+        wire = opened.wire.until(stop=over, patience_s=math.inf)
+        publisher = stack.enter_context(self._publisher(count, budget=budget, wire=wire, beside_solver=True))
+        network = network_kind(self._room.case, read_mounts())
 
-        def written() -> set[int]:
-            return inodes_written_by([each.pid for each in running[0].processes()]) if running else set()
+        def held() -> Held:
+            return held_by([each.pid for each in running[0].processes()]) if running else Held()
 
-        wire = self._opened.wire.until(stop=over, patience_s=math.inf)
-        with self._publisher(count, wire=wire, beside_solver=True) as publisher:
-            gather = WhileRunning(publisher, find=find, written=written)
-            live = Live(wire, prefix=self._opened.job.output, opened=files.open_output)
+        self._gathering = gathering = WhileRunning(
+            send=lambda outputs: publisher.publish(outputs).published,
+            find=lambda: self._in_order(self._case_harvest().outputs) if running else (),
+            held=held, stop=over, settle_s=settings.settle_s, behind=self._behind_of(publisher), say=opened.book.warn,
+            long_quiet=f"the case lies on a network file system ({network})" if network else "",
+            removed=opened.journal.removed_behind,
+        )  # fmt: skip
+        live = Live(wire, prefix=opened.job.output, opened=files.open_output)
 
-            def show() -> None:
-                live.show([*self.own_outputs(SOLVER_LOG), *self._growing()])
+        def end() -> None:
+            budget.lift()
+            over.ask("the solver's end")
 
-            with Every(settings.settle_s, gather.look, name="settled"), Every(_LIVE_S, show, name="live"):
-                try:
-                    yield running.append
-                finally:
-                    over.ask("the solver's end")
+        def show() -> None:
+            live.show([*self.own_outputs(SOLVER_LOG), *self._growing()])
+
+        def press(presses: bool) -> None:
+            gathering.presses = presses
+            (budget.lift if presses else budget.restore)()
+
+        stack.callback(self._take_over)
+        stack.enter_context(Every(settings.settle_s, gathering.look, name="settled", prepare=step_back))
+        stack.enter_context(Every(_LIVE_S, show, name="live", prepare=step_back))
+        stack.callback(end)
+        return press
+
+    def _take_over(self) -> None:
+        """The solver has ended: what left beside it is known to all that follows."""
         root = str(self._room.case)
-        self._early.update({(root, path): item for path, item in gather.acknowledged.items()})
+        if self._gathering is not None:
+            self._early.update({(root, path): item for path, item in self._gathering.acknowledged.items()})
+            self._behind.update(self._gathering.behind)
+
+    def _behind_of(self, publisher: Publisher) -> Behind | None:
+        job = self._opened.job
+        if not job.publish.delete_behind:
+            return None
+        exact = [path for path in (job.solver.success.file, job.solver.stop_file) if path]
+        return Behind(
+            root=self._room.case, below="".join(f"{path}/" for path in self._inside(self._room.case)),
+            wanted=(*job.publish.live, *job.purge.keep, *(f"**/{escaped(path)}" for path in exact)),
+            there_before=files.names_in(self._room.case), settle_s=job.publish.settle_s, whole=publisher.whole,
+        )  # fmt: skip
+
+    def _left_s(self, running: Sequence[Running]) -> float | None:
+        """Seconds until the solver is to have ended, if that is known."""
+        limit_s, left_s = self._opened.job.solver.time_limit_s, self._opened.stop.seconds_left
+        if limit_s is None or not running:
+            return left_s
+        limit_left_s = running[0].started_monotonic_s + limit_s - time.monotonic()
+        return limit_left_s if left_s is None else min(limit_left_s, left_s)
+
+    def standing(self) -> dict[str, Any]:
+        """For ``status.json``: what is acknowledged, what waits, how long that would take, how full the disk is."""
+        disk = self._disk.standing() if self._disk else {}
+        now = self._tail() if self._tail else self._gathering.standing if self._gathering else None
+        if now is None:
+            return disk
+        tail_s = round(now.bytes_waiting / now.bytes_per_s) if now.bytes_per_s > 1 else None
+        return {**disk, **asdict(now), "bytes_per_s": round(now.bytes_per_s), "tail_s": tail_s}
 
     def finish(self, harvests: tuple[Harvest, ...], outputs: Sequence[Output], count: Count) -> Delivery:
-        """Send what has not left, log first, then one sweep over all. Does not raise."""
+        """Send what has not left, logs first, then one sweep over all. Does not raise."""
         here = {(str(output.root), output.path): output for output in outputs}
         right = {
             place: item
             for place, item in self._early.items()
-            if (output := here.get(place)) is not None and output.identity == item.identity
+            if (output := here.get(place)) is not None
+            and (output.identity, output.key_path) == (item.identity, item.output.key_path)
         }
         gone = {place: item for place, item in self._early.items() if place not in here}
-        # An earlier attempt's purge has deleted what it published; during this run only the solver deletes.
+        # An earlier attempt's purge has deleted what it published; during this run only the solver deletes, and we behind it.
         kept, vanished = (gone, {}) if self._opened.continues else ({}, gone)
+        for item in vanished.values():
+            self._opened.journal.vanished(item)
+        early = [*right.values(), *kept.values(), *self._behind.values()]
         rest = [output for place, output in here.items() if place not in right]
+        self._tail = _tail(early, rest, count)
         with self._publisher(count) as publisher:
-            own = publisher.publish(self.own_outputs(SOLVER_LOG))
+            own = publisher.publish(self.own_outputs(SOLVER_LOG, RUN_LOG))
             sent = publisher.publish(self._in_order(rest)) if own.ended_by is None else own.refusing(rest)
-            outcome = publisher.sweep(sent.after([*right.values(), *kept.values()]))
-        return Delivery(harvests, outcome, own.published, len(right), tuple(item.key for item in vanished.values()))
+            outcome = publisher.sweep(sent.after(early))
+        keys = (*self._vanished_before, *(item.key for item in vanished.values()))
+        return Delivery(harvests, outcome, own.published, len(right), tuple(self._behind.values()), keys)
 
     def publish_own(self, *names: str, count: Count) -> tuple[Published, ...]:
         with self._publisher(count) as publisher:
@@ -147,10 +226,22 @@ class Publishing:
     def _case_harvest(self) -> Harvest:
         job = self._opened.job
         selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
-        return files.case_outputs(
+        harvest = files.case_outputs(
             case=self._room.case, fetched=self._after_fetch, what=job.publish.what, selection=selection,
             key_prefix=job.output.key,
         )  # fmt: skip
+        return replace(harvest, outputs=self._apart(harvest.outputs))
+
+    def _apart(self, outputs: list[Output]) -> list[Output]:
+        """A file that was written again after it was removed behind must not take the place of what the bucket has of it."""
+        behind = self._gathering.behind if self._gathering else self._behind
+        if not behind:
+            return outputs
+        taken = {output.key_path for output in outputs}
+        return [
+            replace(output, key_path=_free_key(output.key_path, taken)) if output.path in behind else output
+            for output in outputs
+        ]
 
     def _growing(self) -> list[Output]:
         wanted = Globs.of(self._opened.job.publish.live)
@@ -163,19 +254,46 @@ class Publishing:
         return [str(path.relative_to(here)) for path in paths if path is not None and here in path.parents]
 
     def _in_order(self, outputs: Sequence[Output]) -> list[Output]:
-        """By ``publish.priority``, then small before large."""
-        ranks = Globs.of(self._opened.job.publish.priority)
-        return sorted(outputs, key=lambda output: (ranks.rank(output.path), output.identity.size_bytes))
+        return in_order(outputs, priority=self._opened.job.publish.priority)
 
     def own_outputs(self, *names: str) -> list[Output]:
         """Logs, which lie in ``.byos/`` and go below ``_byos/``."""
         own, none = self._opened.own_directory, Identity(0, 0, 0, 0)
         return [Output(name, f"_byos/{name}", none, own) for name in names if (own / name).is_file()]
 
-    def _publisher(self, count: Count, *, wire: Wire | None = None, beside_solver: bool = False) -> Publisher:
+    def _publisher(
+        self, count: Count, *, budget: Budget | None = None, wire: Wire | None = None, beside_solver: bool = False
+    ) -> Publisher:
         opened = self._opened
         return Publisher(
             wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
             writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
+            budget=budget or Budget(self._slot_cores),
         )  # fmt: skip
+
+
+def _tail(early: Sequence[Published], rest: Sequence[Output], count: Count) -> Callable[[], Standing]:
+    """How publishing stands once the solver has ended."""
+    bytes_early, bytes_rest = sum(item.size_bytes for item in early), sum(output.identity.size_bytes for output in rest)
+    began_s = time.monotonic()
+
+    def standing() -> Standing:
+        return Standing(
+            files_done=len(early) + min(count.files, len(rest)),
+            bytes_done=bytes_early + min(count.bytes_in, bytes_rest),
+            files_waiting=max(0, len(rest) - count.files),
+            bytes_waiting=max(0, bytes_rest - count.bytes_in),
+            bytes_per_s=count.bytes_in / max(time.monotonic() - began_s, 1e-3),
+        )
+
+    return standing
+
+
+def _free_key(key_path: str, taken: Collection[str]) -> str:
+    """``thermo.out`` → ``thermo.out.2``, or the next number that no other output has."""
+    return next(key for number in itertools.count(2) if (key := f"{key_path}.{number}") not in taken)
+
+
+def _nothing(_: bool) -> None:
+    return

@@ -39,6 +39,7 @@ _LONGEST_KEY_BYTES = 1024
 _REALTIME_COARSE = 5  # CLOCK_REALTIME_COARSE (time.h), the clock that stamps files; Python has no name for it
 _UNREADABLE = Identity(0, 0, 0, 0)
 """Stands in a snapshot for what could not be read then: it is no news if it cannot be read later."""
+ANY_STATE = _UNREADABLE
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
 
 
@@ -109,6 +110,11 @@ def snapshot(root: Path, *, skip: Collection[str] = ()) -> Snapshot:
     return Snapshot(array("Q", found))
 
 
+def names_in(root: Path) -> Snapshot:
+    """Which paths are there, in whatever state: ``holds(path, ANY_STATE)``. Raises OSError if *root* is no directory."""
+    return Snapshot.of((path, ANY_STATE) for path, _ in scan(root, problems=[]))
+
+
 def case_outputs(*, case: Path, fetched: Snapshot, what: str, selection: Selection, key_prefix: str) -> Harvest:
     """The outputs of *case*: created or changed since *fetched* (*what* "changed"), or all files ("all").
 
@@ -142,10 +148,15 @@ def rundir_outputs(
 def open_output(output: Output) -> tuple[int, Identity]:
     """Descriptor to read *output* from, and the identity of what was opened; the caller closes it.
 
+    Returns only when a change made from now on gets a later time stamp, so that an identity that is the same after
+    reading proves what was read.
+
     Raises OSError: gone, not readable, or no longer a plain file reached without a link (ELOOP, ENOTDIR, EINVAL).
     """
     fd = open_beneath(output.root, output.link_to or output.path)
-    return fd, identity_of(os.fstat(fd))
+    identity = identity_of(os.fstat(fd))
+    _wait_for_a_later_stamp(identity.ctime_ns)
+    return fd, identity
 
 
 def key_path_of(path: str) -> tuple[str, bool]:

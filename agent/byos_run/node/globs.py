@@ -34,6 +34,11 @@ class Glob:
         return f"Glob({self.text!r})"
 
 
+def escaped(path: str) -> str:
+    """The glob that means *path* and no other."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
 @dataclass(frozen=True)
 class Globs:
     """Several globs; a path matches if one of them does."""

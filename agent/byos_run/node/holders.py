@@ -1,4 +1,4 @@
-"""Who has a file open for writing, as ``/proc`` tells.
+"""Who has a file open, and whether for writing, as ``/proc`` tells.
 
 Not promised: processes of other users, unless we are root; writers on other nodes.
 """
@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 
 def files_open_for_writing(*, except_processes: Collection[int]) -> dict[tuple[int, int], int]:
@@ -20,21 +21,44 @@ def files_open_for_writing(*, except_processes: Collection[int]) -> dict[tuple[i
     for process_id in _processes():
         if process_id in except_processes:
             continue
-        for status in _written_by(process_id):
-            held[status.st_dev, status.st_ino] = process_id
+        with suppress(OSError):
+            for status, writes in _opened_by(process_id):
+                if writes:
+                    held[status.st_dev, status.st_ino] = process_id
     return held
 
 
-def inodes_written_by(processes: Collection[int]) -> set[int]:
-    """Inodes of the files that *processes* have open for writing, or mapped shared and writable.
+@dataclass(frozen=True)
+class Held:
+    """Inodes of the files that the run's processes have open or mapped.
 
     Without their devices: a stranger's inode of the same number only makes a file wait.
     """
-    held: set[int] = set()
+
+    written: frozenset[int] = frozenset()
+    """Open for writing, or mapped shared and writable."""
+    read: frozenset[int] = frozenset()
+    """Open or mapped in any other way."""
+    unreadable: int = 0
+    """A process whose descriptors ``/proc`` does not let us see, so that nobody knows what it writes; 0 if all told."""
+
+
+def held_by(processes: Collection[int]) -> Held:
+    """What *processes* have open."""
+    written: set[int] = set()
+    read: set[int] = set()
+    unreadable = 0
     for process_id in processes:
-        held.update(status.st_ino for status in _written_by(process_id))
-        held.update(_mapped_by(process_id))
-    return held
+        try:
+            for status, writes in _opened_by(process_id):
+                (written if writes else read).add(status.st_ino)
+            for inode, writes in _mapped_by(process_id):
+                (written if writes else read).add(inode)
+        except PermissionError:
+            unreadable = process_id if _lives(process_id) else unreadable
+        except OSError:
+            continue  # it has ended
+    return Held(frozenset(written), frozenset(read), unreadable)
 
 
 def files_behind_our_output() -> set[tuple[int, int]]:
@@ -54,32 +78,36 @@ def _processes() -> list[int]:
         return []
 
 
-def _mapped_by(process_id: int) -> Iterator[int]:
-    """Inodes of shared, writable mappings: "address perms offset dev inode path" (proc(5))."""
+def _lives(process_id: int) -> bool:
+    """Whether it is more than a zombie, whose descriptors nobody may see."""
     try:
-        with open(f"/proc/{process_id}/maps", "rb") as lines:
-            for line in lines:
-                fields = line.split(None, 5)
-                if fields[1].startswith(b"rw") and fields[1].endswith(b"s") and fields[4] != b"0":
-                    yield int(fields[4])
+        with open(f"/proc/{process_id}/stat", "rb") as line:
+            return line.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
-        return
+        return False
 
 
-def _written_by(process_id: int) -> Iterator[os.stat_result]:
+def _mapped_by(process_id: int) -> Iterator[tuple[int, bool]]:
+    """Inodes of mappings, and whether what is written to them reaches the file: "address perms offset dev inode path" (proc(5))."""
+    with open(f"/proc/{process_id}/maps", "rb") as lines:
+        for line in lines:
+            fields = line.split(None, 5)
+            if fields[4] != b"0":
+                yield int(fields[4]), fields[1].startswith(b"rw") and fields[1].endswith(b"s")
+
+
+def _opened_by(process_id: int) -> Iterator[tuple[os.stat_result, bool]]:
+    """Regular files behind the descriptors, and whether they are open for writing. Raises OSError if nobody tells."""
     directory = f"/proc/{process_id}/fd"
-    try:
-        descriptors = os.listdir(directory)
-    except OSError:
-        return
-    for descriptor in descriptors:
+    for descriptor in os.listdir(directory):
         link = f"{directory}/{descriptor}"
         try:
-            # The link's own permission bits are the descriptor's mode (proc(5)); fdinfo is not always readable.
-            if not os.lstat(link).st_mode & stat.S_IWUSR or not os.readlink(link).startswith("/"):
+            if not os.readlink(link).startswith("/"):
                 continue
+            # The link's own permission bits are the descriptor's mode (proc(5)); fdinfo is not always readable.
+            writes = bool(os.lstat(link).st_mode & stat.S_IWUSR)
             status = os.stat(link)
         except OSError:
             continue
         if stat.S_ISREG(status.st_mode):
-            yield status
+            yield status, writes

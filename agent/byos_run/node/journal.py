@@ -3,7 +3,7 @@
 ::
 
     marker.json      who runs here: run id, pid, start time, boot, pid namespace; held locked while we live
-    journal.jsonl    appended: attempt → place → phase … → solved → ack … → manifest
+    journal.jsonl    appended: attempt → place → phase … → ack, behind … → solved → vanished, ack … → manifest
     <name>.snapshot  the state of a tree, written whole or not at all
 
 Reading starts anew at each ``attempt`` that does not continue the one before. A line that was torn by a kill or a full
@@ -53,6 +53,10 @@ class Earlier:
     """(root, path) → the last acknowledged state; root as ``str``."""
     manifest_key: str = ""
     """Key of the acknowledged manifest; "" if there is none."""
+    behind: list[Published] = field(default_factory=list)
+    """What was acknowledged, and then removed from the case while the solver ran."""
+    vanished: list[str] = field(default_factory=list)
+    """Keys of what was acknowledged, and then deleted by the solver."""
 
 
 class Journal:
@@ -93,6 +97,20 @@ class Journal:
         try:
             output = {**vars(published.output), "root": str(published.output.root)}
             self._append({"t": "ack", **vars(published), "output": output}, sync=False)
+        except NodeUnfit:
+            self.lost_lines += 1
+
+    def removed_behind(self, published: Published) -> None:
+        """It was removed from the case while the solver ran. Does not raise: what is gone counts as ours unless it vanished."""
+        self._gone("behind", published)
+
+    def vanished(self, published: Published) -> None:
+        """The solver deleted it. Does not raise: a lost line keeps an object that could go."""
+        self._gone("vanished", published)
+
+    def _gone(self, kind: str, published: Published) -> None:
+        try:
+            self._append({"t": kind, "root": str(published.output.root), "path": published.output.path}, sync=False)
         except NodeUnfit:
             self.lost_lines += 1
 
@@ -228,4 +246,15 @@ def _tell(earlier: Earlier, kind: str, record: dict[str, Any]) -> None:
         told = record.pop("output")
         output = Output(**{**told, "identity": Identity(*told["identity"]), "root": Path(told["root"])})
         published = Published(**{**record, "output": output, "identity": Identity(*record["identity"])})
+        before = earlier.acknowledged.get((str(output.root), output.path))
+        if (
+            before is not None and before.key != published.key
+        ):  # written anew after it was removed; the line that said so was lost
+            earlier.behind.append(before)
         earlier.acknowledged[str(output.root), output.path] = published
+    elif kind in ("behind", "vanished"):
+        gone = earlier.acknowledged.pop((record["root"], record["path"]))
+        if kind == "behind":
+            earlier.behind.append(gone)
+        else:
+            earlier.vanished.append(gone.key)

@@ -1,12 +1,13 @@
 """Threads, bounded, and the wish to stop.
 
-Two classes: :class:`Pool` runs functions on at most *width* threads and lets no more than a bounded number wait;
-:class:`Stop` carries the wish to stop from a signal handler to whoever waits. Nothing else starts a thread but the
-process door, ``node.process``.
+:class:`Pool` runs functions on at most *width* threads and lets no more than a bounded number wait; a :class:`Budget` bounds
+what they take of the processors; :class:`Stop` carries the wish to stop from a signal handler to whoever waits. Nothing else
+starts a thread but the process door, ``node.process``.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import threading
@@ -151,8 +152,12 @@ class UnlessCut:
 class Pool:
     """At most *width* threads under one name. As a context manager: leaves nothing running and nothing waiting."""
 
-    def __init__(self, *, name: str, width: int, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, *, name: str, width: int, prepare: Callable[[], None] | None = None, budget: Budget | None = None
+    ) -> None:
+        """*prepare* is called first in every thread; *budget* says when a function may begin."""
         self.width = width
+        self._budget = budget
         self._executor = ThreadPoolExecutor(width, thread_name_prefix=name, initializer=prepare)
 
     def __enter__(self) -> Pool:
@@ -164,6 +169,8 @@ class Pool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        if self._budget is not None:
+            return self._executor.submit(self._budget.begin, function, *args)
         return self._executor.submit(function, *args)
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -190,24 +197,78 @@ class Pool:
             wait(waiting)
 
 
+class Budget:
+    """At most *cores* processor seconds a second for this process: work begins only while that holds.
+
+    Measured, not guessed: the time of all its threads, so also of those that a library starts. What has begun goes on, and what
+    it takes too much is waited for by the next.
+    """
+
+    _BURST_S = 0.25
+
+    def __init__(self, cores: float) -> None:
+        self.cores = cores
+        self._lock = threading.Lock()
+        self._lifted = threading.Event()
+        self._at, self._used_s = time.monotonic(), time.process_time()
+        self._left_s = self._BURST_S * cores
+
+    def begin(self, function: Callable[..., R], *args: Any) -> R:
+        """``function(*args)``, as soon as there is time for it."""
+        while not self._lifted.is_set() and (wait_s := self._wait_s()) > 0:
+            self._lifted.wait(wait_s)
+        return function(*args)
+
+    def lift(self) -> None:
+        """From now on nobody waits, nor those who do."""
+        self._lifted.set()
+
+    def restore(self) -> None:
+        """The limit holds again; what was taken without it is forgotten."""
+        with self._lock:
+            self._at, self._used_s = time.monotonic(), time.process_time()
+        self._lifted.clear()
+
+    def _wait_s(self) -> float:
+        with self._lock:
+            at, used_s = time.monotonic(), time.process_time()
+            gained_s = self.cores * (at - self._at) - (used_s - self._used_s)
+            self._at, self._used_s = at, used_s
+            self._left_s = min(self._left_s + gained_s, self._BURST_S * self.cores)
+            return -self._left_s / self.cores
+
+
 def step_back() -> None:
-    """Lower the priority of the calling thread: what runs beside the solver takes only what it leaves."""
+    """Lower the priority of the calling thread, for processors and for disks: it takes only what the solver leaves."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    number = _IOPRIO_SET.get(os.uname().machine)
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, _OF_A_THREAD, 0, _LAST_OF_BEST_EFFORT)
+
+
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+"""Number of the system call, which the C library has no name for (ioprio_set(2))."""
+_OF_A_THREAD = 1
+_LAST_OF_BEST_EFFORT = 2 << 13 | 7
 
 
 class Every:
     """Calls *action* every *seconds* on a thread of its own, until the ``with`` block ends: heartbeats, progress.
 
-    *action* must not raise. The last call has returned when the block is left.
+    *action* must not raise; *prepare* is called first in the thread. The last call has returned when the block is left.
     """
 
-    def __init__(self, seconds: float, action: Callable[[], None], *, name: str) -> None:
+    def __init__(
+        self, seconds: float, action: Callable[[], None], *, name: str, prepare: Callable[[], None] = lambda: None
+    ) -> None:
         self._seconds = seconds
         self._action = action
+        self._prepare = prepare
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def _loop(self) -> None:
+        self._prepare()
         while not self._over.wait(self._seconds):
             self._action()
 

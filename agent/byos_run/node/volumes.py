@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
 _UNLIMITED = 1 << 62
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\w*|lustre|gpfs|beegfs\w*|panfs|ceph|afs|gfs2?|ocfs2|orangefs|pvfs2|wekafs"
+    r"|fuse\.(?:sshfs|glusterfs|ceph\S*|juicefs|mfs|lizardfs|rclone|s3fs|beegfs\S*)"
+)
 
 
 class Space(NamedTuple):
@@ -63,13 +68,52 @@ def mounts_below(root: str, mounts: tuple[Mount, ...]) -> frozenset[str]:
 
 def in_memory(directory: Path, mounts: tuple[Mount, ...]) -> bool:
     """Whether what is written to *directory* takes memory instead of disk."""
+    return kind_of(directory, mounts) in _IN_MEMORY
+
+
+def network_kind(directory: Path, mounts: tuple[Mount, ...]) -> str:
+    """Type of the file system of *directory* if others may write to it from other nodes; else ""."""
+    kind = kind_of(directory, mounts)
+    return kind if _NETWORK.fullmatch(kind) else ""
+
+
+def kind_of(directory: Path, mounts: tuple[Mount, ...]) -> str:
+    """Type of the file system that *directory* lies in, as the kernel calls it; "" if it is not known."""
     path = os.path.realpath(directory) + "/"
     kind, longest = "", 0
     for mount in mounts:
         point = mount.point.rstrip("/") + "/"
         if path.startswith(point) and len(point) >= longest:  # of two on one point, the later hides the earlier
             kind, longest = mount.kind, len(point)
-    return kind in _IN_MEMORY
+    return kind
+
+
+class Filling:
+    """When a file system will be full, as its free space fell in the last two minutes."""
+
+    _WINDOW_S = 120.0
+    _LEAST_LOOKS = 4
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def look(self, free_bytes: int, *, now_s: float) -> None:
+        self._looks.append((now_s, free_bytes))
+        while now_s - self._looks[0][0] > self._WINDOW_S and len(self._looks) > self._LEAST_LOOKS:
+            self._looks.popleft()
+
+    @property
+    def span_s(self) -> float:
+        """Seconds that what is told rests on."""
+        return self._looks[-1][0] - self._looks[0][0] if self._looks else 0.0
+
+    @property
+    def full_in_s(self) -> float | None:
+        """Seconds until nothing is free at this rate; None while it does not fall, or was not seen often enough."""
+        if len(self._looks) < self._LEAST_LOOKS:
+            return None
+        fell_bytes = self._looks[0][1] - self._looks[-1][1]
+        return self._looks[-1][1] * self.span_s / fell_bytes if fell_bytes > 0 else None
 
 
 def _unescaped(field: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The one door of deletion: whole trees, a marked scratch directory, a file of secrets, shared memory.
+"""The one door of deletion: whole trees, a marked scratch directory, one output, a file of secrets, shared memory.
 
 By descriptors, in one loop, without recursion::
 
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from byos_run.model import Identity, Left
+from byos_run.node.files import identity_of
 from byos_run.node.inodes import HardLinks, give_permissions, retried
 from byos_run.node.removed import Removed, Verdict, spare_nothing
 from byos_run.node.scratch import MARKER, is_marked
@@ -135,6 +136,29 @@ def remove_if_empty(path: Path) -> None:
     """Delete the directory *path* if nothing is in it."""
     with suppress(OSError):
         os.rmdir(path)
+
+
+def remove_if_unchanged(root: Path, path: str, *, identity: Identity) -> bool:
+    """Delete the plain file *path* below *root* if it is still *identity* and has no other name; whether it went.
+
+    Reached by descriptors, through no link. Nobody may have it open: between the last look and the deletion nothing is locked.
+    """
+    directories, _, name = path.rpartition("/")
+    try:
+        at = os.open(root, DIRECTORY)
+        try:
+            for part in directories.split("/") if directories else ():
+                above, at = at, os.open(part, DIRECTORY, dir_fd=at)
+                os.close(above)
+            status = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or identity_of(status) != identity:
+                return False
+            os.unlink(name, dir_fd=at)
+        finally:
+            os.close(at)
+    except OSError:
+        return False
+    return True
 
 
 def remove_shared_memory(paths: Iterable[str]) -> list[str]:

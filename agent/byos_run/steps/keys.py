@@ -115,8 +115,8 @@ KEYS = (
     Key("publish.settle", DURATION, '"10s"', "how long a file must not change", "settle_s"),
     Key("publish.live", _GLOBS, "[]", "growing files that are shown every minute"),
     Key("publish.priority", _GLOBS, "[]", "globs, first to last to be published"),
-    Key("publish.cores_while_running", number(0), "1.0", "what publishing may take from the solver", later=()),
-    Key("publish.delete_behind", SWITCH, "false", "free the disk as outputs are acknowledged", later=(False,)),
+    Key("publish.cores_while_running", number(0), "1.0", "what publishing may take from the solver"),
+    Key("publish.delete_behind", SWITCH, "false", "free the disk as outputs are acknowledged"),
     Key("publish.compress", _GLOBS, "[]", "globs of files stored as zstd", later=()),
     Key("publish.bundle", _GLOBS, "[]", "globs of small files that travel together", later=()),
     Key(

@@ -8,10 +8,11 @@ compares every size and ETag with what the bucket lists (or HEAD says, where lis
 
 from __future__ import annotations
 
+import math
 import mimetypes
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -21,11 +22,12 @@ from byos_run.bucket.upload import FileChanged, LocalFile, NotAcknowledged, Uplo
 from byos_run.bucket.wire import Wire
 from byos_run.errors import line_of, printable
 from byos_run.model import Identity, Output, Published, S3Url, Tally, Unpublished
-from byos_run.node.pool import Pool, step_back
+from byos_run.node.pool import Budget, Pool, step_back
 
 FILES_AT_ONCE = 8
 PARTS_AT_ONCE = 4
 BESIDE_SOLVER = 2
+"""For each core that publishing may take."""
 _LOOKS = 5
 """How often a file is looked at again that changed while it was being read."""
 _SWEEPS = 3
@@ -69,10 +71,11 @@ class Publisher:
         part_bytes: int = 0,
         connections: int = 0,
         beside_solver: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         """*opened* opens an output safely and says what it is; *writer* is the metadata that marks objects as ours;
         *acknowledged* hears of each at once, from any thread. *beside_solver*: few threads of low priority, and a file that is
-        not as it was seen waits for another look."""
+        not as it was seen waits for another look. *budget* bounds what the threads take of the processors."""
         self._wire = wire
         self._prefix = prefix
         self._opened = opened
@@ -80,10 +83,11 @@ class Publisher:
         self._tally = tally
         self._acknowledged = acknowledged
         self._beside_solver = beside_solver
-        width = BESIDE_SOLVER if beside_solver else connections or FILES_AT_ONCE
+        beside = BESIDE_SOLVER * math.ceil(budget.cores) if budget else BESIDE_SOLVER
+        width = min(beside, FILES_AT_ONCE) if beside_solver else connections or FILES_AT_ONCE
         prepare = step_back if beside_solver else None
-        self._files = Pool(name="publish", width=width, prepare=prepare)
-        self._parts = Pool(name="part", width=min(width, PARTS_AT_ONCE), prepare=prepare)
+        self._files = Pool(name="publish", width=width, prepare=prepare, budget=budget)
+        self._parts = Pool(name="part", width=min(width, PARTS_AT_ONCE), prepare=prepare, budget=budget)
         self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally)
         self._ended_by: errors.ByosError | None = None
 
@@ -186,93 +190,18 @@ class Publisher:
             found = {}
         doubtful = [item for item in published if found.get(item.key) != (item.size_bytes, item.etag)]
         # A listing may lack a key (a backslash, "//"): HEAD has the last word.
-        heads = self._files.each(lambda item: (item, objects.head(self._wire, item.key)), doubtful)
-        return {
-            item.key: item
-            for item, facts in heads
-            if facts is None or (facts.size_bytes, facts.etag) != (item.size_bytes, item.etag)
-        }
+        return {item.key: item for item, is_there in self._heads(doubtful) if not is_there}
 
-
-class Live:
-    """Shows how growing files end: the last MiB of each below ``_byos/live/``, never the whole file again. One thread calls it."""
-
-    _SHOWN_BYTES = 1 << 20
-
-    def __init__(self, wire: Wire, *, prefix: S3Url, opened: Callable[[Output], tuple[int, Identity]]) -> None:
-        self._wire = wire
-        self._prefix = prefix
-        self._opened = opened
-        self._shown: dict[str, Identity] = {}
-
-    def show(self, outputs: Iterable[Output]) -> None:
-        """Does not raise: what could not be shown is tried at the next turn."""
-        for output in outputs:
-            try:
-                descriptor, identity = self._opened(output)
-            except OSError:
-                continue
-            try:
-                if self._shown.get(output.path) != identity:
-                    start = max(0, identity.size_bytes - self._SHOWN_BYTES)
-                    tail = os.pread(descriptor, self._SHOWN_BYTES, start)
-                    objects.put(
-                        self._wire,
-                        f"{self._prefix.key}_byos/live/{output.key_path if output.escaped else output.path}",
-                        tail,
-                        content_type="text/plain",
-                    )
-                    self._shown[output.path] = identity
-            except (errors.ByosError, OSError):
-                continue
-            finally:
-                os.close(descriptor)
-
-
-class WhileRunning:
-    """Publishes what has settled, look by look; called by one thread.
-
-    Settled: no process of the run has it open for writing, and it is as it was at the look before. What changes after it was
-    acknowledged settles again and is sent again; what is acknowledged last is kept.
-    """
-
-    _SHARE_OF_TIME = 0.004
-    """Of one core, for looking: a large tree is looked at more seldom."""
-
-    def __init__(
-        self, publisher: Publisher, *, find: Callable[[], Sequence[Output]], written: Callable[[], set[int]]
-    ) -> None:
-        self._publisher = publisher
-        self._find = find
-        self._written = written
-        self._before: dict[str, Identity] = {}
-        self._rest_until = 0.0
-        self.acknowledged: dict[str, Published] = {}
-        """By path in the case, the newest state that the bucket has."""
-
-    def look(self) -> None:
-        """Does not raise: what failed is tried again, at the latest when the solver has ended."""
-        step_back()
-        started = time.monotonic()
-        if started < self._rest_until:
-            return
+    def whole(self, published: Sequence[Published]) -> list[Published]:
+        """Those of *published* that the bucket has as they were acknowledged, each asked by a HEAD. Does not raise."""
         try:
-            written, outputs = self._written(), self._find()
-        except OSError:
-            return
-        self._rest_until = time.monotonic() + (time.monotonic() - started) / self._SHARE_OF_TIME
-        settled = [output for output in outputs if self._is_settled(output, written)]
-        self._before = {output.path: output.identity for output in outputs}
-        for item in self._publisher.publish(settled).published:
-            self.acknowledged[item.output.path] = item
+            return [item for item, is_there in self._heads(published) if is_there]
+        except errors.ByosError:
+            return []
 
-    def _is_settled(self, output: Output, written: set[int]) -> bool:
-        done = self.acknowledged.get(output.path)
-        return (
-            self._before.get(output.path) == output.identity
-            and output.identity.inode not in written
-            and (done is None or done.identity != output.identity)
-        )
+    def _heads(self, published: Sequence[Published]) -> Iterator[tuple[Published, bool]]:
+        for item, facts in self._files.each(lambda item: (item, objects.head(self._wire, item.key)), published):
+            yield item, facts is not None and (facts.size_bytes, facts.etag) == (item.size_bytes, item.etag)
 
 
 def _concerns_one_key(error: errors.ByosError) -> bool:

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from byos_run.model import Job, Left, Place, Purged
+from byos_run.model import Job, Left, Place, Published, Purged
 from byos_run.node.files import key_path_of
 from byos_run.node.journal import DIRECTORY_NAME
 from byos_run.node.removed import LISTED, Removed
@@ -73,8 +73,20 @@ def purge(
     )
 
 
-def certificate(*, purged: Purged, job: Job, place: Place, run_id: str, exit_code: int, whose: str) -> dict[str, Any]:
-    """The document ``purge.json``. Lists hold a thousand names at most; the counts are of all."""
+def certificate(
+    *,
+    purged: Purged,
+    job: Job,
+    place: Place,
+    run_id: str,
+    exit_code: int,
+    whose: str,
+    behind: Sequence[Published] = (),
+) -> dict[str, Any]:
+    """The document ``purge.json``; *behind*: what went while the solver ran.
+
+    Lists hold a thousand names at most; the counts are of all.
+    """
     after_this = [] if purged.journal_stays or job.purge.when == "never" else [DIRECTORY_NAME]
     return {
         "schema": 1,
@@ -91,6 +103,7 @@ def certificate(*, purged: Purged, job: Job, place: Place, run_id: str, exit_cod
             "bytes": purged.size_bytes,
             "paths": [_written(path) for path in purged.paths],
         },
+        "deleted_behind": {"files": len(behind), "bytes": sum(item.identity.size_bytes for item in behind)},
         "lost": {"files": len(purged.lost), "paths": [_written(path) for path in purged.lost[:LISTED]]},
         "left": {
             "entries": len(purged.left),

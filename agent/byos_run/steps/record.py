@@ -89,7 +89,7 @@ def manifest(account: Account) -> dict[str, Any]:
         "command": list(account.job.command),
         "row": account.job.row or None,
         "values": dict(account.job.template.values),
-        "solver": _solver(account.solved),
+        "solver": solver(account.solved),
         "outputs": [_output(item, attempt=attempt_of(item)) for item in account.published],
         "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],
         "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
@@ -156,7 +156,8 @@ def _output(item: Published, *, attempt: int) -> dict[str, Any]:
     return document
 
 
-def _solver(solved: Solved | None) -> dict[str, Any] | None:
+def solver(solved: Solved | None) -> dict[str, Any] | None:
+    """How the command ended, for the manifest and for ``status.json``."""
     if solved is None:
         return None
     return {

@@ -8,7 +8,7 @@ from byos_run.bucket.session import Session
 from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
 from byos_run.node import files
 from byos_run.node.pool import Stop
-from byos_run.steps.publish import Live
+from byos_run.steps.live import Live
 
 
 def test_the_last_mebibyte_is_shown_and_only_when_it_grew(bucket, minio_store, tmp_path):

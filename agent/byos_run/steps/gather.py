@@ -1,0 +1,210 @@
+"""What has settled leaves while the solver runs, look by look; called by one thread.
+
+::
+
+    look     who has what open → what is there → what has settled → lots of it, the most worth first, each acknowledged
+             → behind it, if asked: what the bucket has is removed from the case
+    settled  no process of the run has it open for writing, and it is as it was at an earlier look; on a network file system, or
+             where ``/proc`` does not tell who writes, it must have been so for a longer time
+
+What changes after it was acknowledged settles again and is sent again; what is acknowledged last is kept. Now and then a new
+look is taken between two lots, so that what became worth more in the meantime does not wait for the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable, NamedTuple
+
+from byos_run.model import Identity, Output, Published, Stop
+from byos_run.node.holders import Held
+from byos_run.steps.behind import Behind, Candidate
+
+LONG_QUIET_S = 60.0
+"""An NFS client may hold what it knows of a file for so long (acregmax, nfs(5)); pauses of a writer are mostly shorter."""
+_LOT_FILES = 64
+_LOT_BYTES = 512 << 20
+
+
+class _Seen(NamedTuple):
+    identity: Identity
+    since_s: float
+    """Monotonic: when it was first seen so."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How publishing stands beside the solver, as of the last look and acknowledgement."""
+
+    files_done: int = 0
+    bytes_done: int = 0
+    files_waiting: int = 0
+    """Changed or new, whether settled or not."""
+    bytes_waiting: int = 0
+    bytes_per_s: float = 0.0
+    """While something was being sent."""
+
+
+class WhileRunning:
+    """Publishes what has settled."""
+
+    _SHARE_OF_CORE = 0.004
+    """For looking: a large tree is looked at more seldom."""
+    _SHARE_OF_TIME = 0.05
+    """A slow file system as well."""
+    _LOOKS_PER_LOT = 20
+
+    def __init__(
+        self,
+        *,
+        send: Callable[[Sequence[Output]], Sequence[Published]],
+        find: Callable[[], Sequence[Output]],
+        held: Callable[[], Held],
+        stop: Stop,
+        settle_s: float,
+        behind: Behind | None = None,
+        long_quiet: str = "",
+        say: Callable[[str], None] = lambda _: None,
+        removed: Callable[[Published], None] = lambda _: None,
+    ) -> None:
+        """*find* lists the outputs, the most worth first. *long_quiet*: why a longer quiet time is needed from the start;
+        *removed* hears of what was removed behind. *stop*: the solver has ended."""
+        self._send = send
+        self._find = find
+        self._held = held
+        self._stop = stop
+        self._settle_s = settle_s
+        self._behind = behind
+        self._say = say
+        self._removed = removed
+        self._quiet_s = 0.0
+        self._seen: dict[str, _Seen] = {}
+        self._rest_until = 0.0
+        self._sending_s = 0.0
+        self._sent_bytes = 0
+        self._rewritten: set[str] = set()
+        self.acknowledged: dict[str, Published] = {}
+        """By path in the case, the newest state that the bucket has, of what is not removed."""
+        self.behind: dict[str, Published] = {}
+        """By path in the case, what was removed behind."""
+        self.standing = Standing()
+        self.presses = False
+        """The disk is nearly full: what frees most goes first."""
+        if long_quiet:
+            self._take_longer(long_quiet)
+
+    def look(self) -> None:
+        """Does not raise: what failed is tried again, at the latest when the solver has ended."""
+        if time.monotonic() < self._rest_until:
+            return
+        while self._look_once() and not self._stop.asked:
+            pass
+
+    def _look_once(self) -> bool:
+        """Whether there is more to send that has to be looked at anew."""
+        started_s, started_cpu_s = time.monotonic(), time.thread_time()
+        try:
+            held, outputs = self._held(), self._find()
+        except OSError:
+            return False
+        now_s = time.monotonic()
+        took_s, took_cpu_s = now_s - started_s, time.thread_time() - started_cpu_s
+        self._rest_until = now_s + max(took_cpu_s / self._SHARE_OF_CORE, took_s / self._SHARE_OF_TIME)
+        if held.unreadable and not self._quiet_s:
+            self._take_longer(f"/proc does not tell what process {held.unreadable} of the run has open")
+        settled = [output for output in outputs if self._is_settled(output, held, now_s)]
+        self._remember(outputs, now_s)
+        if self.presses:
+            settled.sort(key=lambda output: -output.identity.size_bytes)
+        whole = self._send_lots(settled, until_s=now_s + max(self._settle_s, self._LOOKS_PER_LOT * took_s))
+        self._stand(outputs)
+        self._clear(outputs)
+        return not whole
+
+    def _take_longer(self, reason: str) -> None:
+        self._quiet_s = max(self._settle_s, LONG_QUIET_S)
+        self._say(f"{reason}: a file counts as settled after {self._quiet_s:g} s without a change")
+
+    def _is_settled(self, output: Output, held: Held, now_s: float) -> bool:
+        done, seen = self.acknowledged.get(output.path), self._seen.get(output.path)
+        return (
+            seen is not None
+            and seen.identity == output.identity
+            and now_s - seen.since_s >= self._quiet_s
+            and output.identity.inode not in held.written
+            and (done is None or done.identity != output.identity)
+        )
+
+    def _remember(self, outputs: Sequence[Output], now_s: float) -> None:
+        before = self._seen
+        self._seen = {}
+        for output in outputs:
+            seen = before.get(output.path)
+            same = seen is not None and seen.identity == output.identity
+            self._seen[output.path] = seen if seen is not None and same else _Seen(output.identity, now_s)
+
+    def _send_lots(self, settled: Sequence[Output], *, until_s: float) -> bool:
+        """Whether all was tried."""
+        for lot in _lots(settled):
+            if self._stop.asked or time.monotonic() > until_s:
+                return False
+            started_s = time.monotonic()
+            for item in self._send(lot):
+                self._acknowledge(item)
+                self._sent_bytes += item.size_bytes
+            self._sending_s += time.monotonic() - started_s
+        return True
+
+    def _acknowledge(self, item: Published) -> None:
+        path = item.output.path
+        before = self.acknowledged.get(path)
+        if before is not None and before.identity.size_bytes:
+            self._rewritten.add(path)
+        self.acknowledged[path] = item
+
+    def _clear(self, outputs: Sequence[Output]) -> None:
+        if self._behind is None or self._stop.asked:
+            return
+        linked = {output.link_to for output in outputs if output.link_to}
+        now_s = time.monotonic()
+        candidates = (
+            Candidate(done, now_s - seen.since_s)
+            for path, done in self.acknowledged.items()
+            if (seen := self._seen.get(path)) is not None
+            and seen.identity == done.identity
+            and path not in self._rewritten
+            and path not in self.behind
+        )
+        for item in self._behind.clear(candidates, linked=linked, held=self._held()):
+            self.behind[item.output.path] = self.acknowledged.pop(item.output.path)
+            self._removed(item)
+
+    def _stand(self, outputs: Sequence[Output]) -> None:
+        waiting = [
+            output.identity.size_bytes
+            for output in outputs
+            if (done := self.acknowledged.get(output.path)) is None or done.identity != output.identity
+        ]
+        sent = [*self.acknowledged.values(), *self.behind.values()]
+        self.standing = Standing(
+            files_done=len(sent),
+            bytes_done=sum(item.size_bytes for item in sent),
+            files_waiting=len(waiting),
+            bytes_waiting=sum(waiting),
+            bytes_per_s=self._sent_bytes / self._sending_s if self._sending_s else 0.0,
+        )
+
+
+def _lots(outputs: Sequence[Output]) -> Iterator[list[Output]]:
+    lot: list[Output] = []
+    size_bytes = 0
+    for output in outputs:
+        lot.append(output)
+        size_bytes += output.identity.size_bytes
+        if len(lot) >= _LOT_FILES or size_bytes >= _LOT_BYTES:
+            yield lot
+            lot, size_bytes = [], 0
+    if lot:
+        yield lot
