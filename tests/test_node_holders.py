@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-from byos_run.node.holders import files_open_for_writing
+from byos_run.node.holders import Held, files_open_for_writing, held_by
 
 
 def test_a_writer_elsewhere_is_seen(tmp_path: Path) -> None:
@@ -27,3 +28,26 @@ def test_a_writer_elsewhere_is_seen(tmp_path: Path) -> None:
 
     assert among(held) == dict.fromkeys(("written", "appended", "updated"), writer.pid)
     assert among(without) == {}
+
+
+def test_what_processes_have_open_or_mapped(tmp_path: Path) -> None:
+    """Written and read apart; a shared writable mapping writes, though its file is closed; one that has ended holds nothing."""
+    for name in ("written", "read", "mapped", "idle"):
+        (tmp_path / name).write_text("x")
+    script = (
+        "import mmap, sys; w = open('written', 'a'); r = open('read'); f = open('mapped', 'r+b'); m = mmap.mmap(f.fileno(), 1);"
+        " f.close(); print('ready', flush=True); sys.stdin.read(1)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        held = held_by([holder.pid])
+        holder.communicate(b"x")
+    inodes = {name: (tmp_path / name).stat().st_ino for name in ("written", "read", "mapped", "idle")}
+
+    assert {name for name, inode in inodes.items() if inode in held.written} == {"written", "mapped"}
+    assert inodes["read"] in held.read
+    assert inodes["idle"] not in held.written | held.read
+    assert held.unreadable == 0
+    assert held_by([holder.pid]) == Held()

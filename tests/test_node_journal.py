@@ -8,6 +8,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,29 @@ def test_a_second_attempt(tmp_path: Path, *, continues: bool) -> None:
     assert told is not None
     assert (told.attempt, told.digest) == (second, "digest 2")
     assert (told.solved, len(told.acknowledged)) == ((SOLVED, 1) if continues else (None, 0))
+
+
+def test_what_went_while_the_solver_ran_comes_back(tmp_path: Path) -> None:
+    """Removed behind: ours still, and what was written again beside it; deleted by the solver: only its key is known."""
+    case = tmp_path / "case"
+    again = replace(published(case, "a", size=2), key="out/a.2")
+    unsaid = replace(published(case, "c", size=2), key="out/c.2")
+    with opened(tmp_path) as journal:
+        begin(journal)
+        for path in ("a", "b", "c"):
+            journal.acknowledged(published(case, path))
+        journal.removed_behind(published(case, "a"))
+        journal.acknowledged(again)
+        journal.acknowledged(unsaid)
+        journal.vanished(published(case, "b"))
+        journal.vanished(published(case, "never acknowledged"))
+
+    told = earlier(tmp_path)
+
+    assert told is not None
+    assert told.behind == [published(case, "a"), published(case, "c")]
+    assert told.acknowledged == {(str(case), item.output.path): item for item in (again, unsaid)}
+    assert told.vanished == ["out/b"]
 
 
 def test_torn_at_any_byte(tmp_path: Path) -> None:

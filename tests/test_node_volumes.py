@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from byos_run.node.volumes import Mount, in_memory, mounts_below, parse_mounts, read_mounts, space
+from byos_run.node.volumes import (
+    Filling,
+    Mount,
+    in_memory,
+    mounts_below,
+    network_kind,
+    parse_mounts,
+    read_mounts,
+    space,
+)
 
 TABLE = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 31 22 0:26 / /dev/shm rw,nosuid - tmpfs tmpfs rw
@@ -69,3 +78,32 @@ def test_space(tmp_path: Path) -> None:
 
     assert free.free_bytes > 0
     assert free.free_inodes > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [("nfs4", True), ("lustre", True), ("fuse.sshfs", True), ("ext4", False), ("overlay", False), ("fuse.fuse-overlayfs", False)],
+)  # fmt: skip
+def test_a_network_file_system_is_known_by_its_type(kind: str, *, network: bool) -> None:
+    """Others may write there from other nodes."""
+    mounts = (Mount("/", "ext4"), Mount("/share", kind))
+
+    assert network_kind(Path("/share/run/case"), mounts) == (kind if network else "")
+
+
+def filling(*free: int) -> Filling:
+    """Looked at every ten seconds."""
+    seen = Filling()
+    for number, free_bytes in enumerate(free):
+        seen.look(free_bytes, now_s=10.0 * number)
+    return seen
+
+
+def test_when_a_file_system_is_full() -> None:
+    """As the free space fell over the looks of two minutes; a few looks say nothing, nor does space that grows."""
+    assert filling(1000, 900, 800, 700).full_in_s == 70.0
+    assert filling(1000, 1000, 990, 970).full_in_s == 970.0
+    assert filling(10**9, *range(2000, 700, -100)).full_in_s == 80.0
+    assert filling(1000, 900, 800).full_in_s is None
+    assert filling(700, 800, 900, 1000).full_in_s is None
+    assert filling(1000, 800, 600, 0).full_in_s == 0.0

@@ -22,6 +22,7 @@ from byos_run.node.scratch import MARKER
 from byos_run.node.workspace import (
     empty_directory,
     remove_file_now,
+    remove_if_unchanged,
     remove_marked,
     remove_shared_memory,
     remove_tree,
@@ -389,3 +390,22 @@ def test_shared_memory(tmp_path: Path) -> None:
     removed = remove_shared_memory([str(segment), f"{segment}-gone", str(other), f"/dev/shm/../{other}"])
 
     assert (removed, segment.exists(), other.exists()) == ([str(segment)], False, True)
+
+
+def test_one_file_goes_if_it_is_what_it_was(tmp_path: Path) -> None:
+    """Unchanged, plain, by its only name and through no link: else it stays."""
+    for name in ("a/goes", "a/changed", "a/linked"):
+        write(tmp_path / name)
+    seen = {name: identity_of((tmp_path / name).stat()) for name in ("a/goes", "a/changed")}
+    write(tmp_path / "a/changed", "other")
+    os.link(tmp_path / "a/linked", tmp_path / "a/twin")
+    (tmp_path / "way").symlink_to("a")
+    linked = identity_of((tmp_path / "a/linked").stat())
+
+    assert not remove_if_unchanged(tmp_path, "a/changed", identity=seen["a/changed"])
+    assert not remove_if_unchanged(tmp_path, "a/linked", identity=linked)
+    assert not remove_if_unchanged(tmp_path, "way/goes", identity=seen["a/goes"])
+    assert not remove_if_unchanged(tmp_path, "nowhere/goes", identity=seen["a/goes"])
+    assert remove_if_unchanged(tmp_path, "a/goes", identity=seen["a/goes"])
+    assert not remove_if_unchanged(tmp_path, "a/goes", identity=seen["a/goes"])
+    assert everything(tmp_path) == ["a", "a/changed", "a/linked", "a/twin", "way"]

@@ -24,6 +24,8 @@ from byos_run.steps.behind import Behind, Candidate
 
 LONG_QUIET_S = 60.0
 """An NFS client may hold what it knows of a file for so long (acregmax, nfs(5)); pauses of a writer are mostly shorter."""
+_TICK_S = 0.02
+"""Files that were written within one tick of the clock that stamps them look alike."""
 _LOT_FILES = 64
 _LOT_BYTES = 512 << 20
 
@@ -50,10 +52,12 @@ class Standing:
 class WhileRunning:
     """Publishes what has settled."""
 
-    _SHARE_OF_CORE = 0.004
+    _SHARE_OF_CORE = 0.003
     """For looking: a large tree is looked at more seldom."""
+    _AT_FIRST_S = 0.15
+    """Processor seconds besides, so that a short run is looked at as often as asked."""
     _SHARE_OF_TIME = 0.05
-    """A slow file system as well."""
+    """A slow file system is looked at more seldom as well."""
     _LOOKS_PER_LOT = 20
 
     def __init__(
@@ -79,8 +83,9 @@ class WhileRunning:
         self._behind = behind
         self._say = say
         self._removed = removed
-        self._quiet_s = 0.0
+        self._quiet_s = _TICK_S
         self._seen: dict[str, _Seen] = {}
+        self._paid_until_s = 0.0
         self._rest_until = 0.0
         self._sending_s = 0.0
         self._sent_bytes = 0
@@ -111,8 +116,11 @@ class WhileRunning:
             return False
         now_s = time.monotonic()
         took_s, took_cpu_s = now_s - started_s, time.thread_time() - started_cpu_s
-        self._rest_until = now_s + max(took_cpu_s / self._SHARE_OF_CORE, took_s / self._SHARE_OF_TIME)
-        if held.unreadable and not self._quiet_s:
+        # Never more than the first credit is saved up: a tree that has grown for hours is not looked at in a rush.
+        paid_until_s = max(self._paid_until_s, now_s - self._AT_FIRST_S / self._SHARE_OF_CORE)
+        self._paid_until_s = paid_until_s + took_cpu_s / self._SHARE_OF_CORE
+        self._rest_until = max(self._paid_until_s, now_s + took_s / self._SHARE_OF_TIME)
+        if held.unreadable and self._quiet_s < LONG_QUIET_S:
             self._take_longer(f"/proc does not tell what process {held.unreadable} of the run has open")
         settled = [output for output in outputs if self._is_settled(output, held, now_s)]
         self._remember(outputs, now_s)

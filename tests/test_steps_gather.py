@@ -1,0 +1,236 @@
+"""What settles leaves: real files, a real store, a writer that never waits for us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import zlib
+from contextlib import contextmanager
+
+import pytest
+from tests.kit.runs import config_text
+
+from byos_run.bucket.session import Session
+from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
+from byos_run.node import files
+from byos_run.node.globs import Selection
+from byos_run.node.holders import Held, held_by
+from byos_run.node.pool import Budget, Count, Stop
+from byos_run.steps.gather import WhileRunning
+from byos_run.steps.publish import Publisher
+
+OVERWRITES = 500
+# Versions that tell which they are: a number, repeated; truncated and written in place in two steps, or renamed into place.
+OVERWRITER = """
+import os, random, sys, time
+numbers = random.Random(3)
+for version in range(int(sys.argv[1])):
+    body = b"%06d," % version * numbers.randrange(1, 20_000)
+    half = numbers.randrange(len(body))
+    name = "rotates" if version % 3 else "new"
+    with open(name, "r+b" if version % 3 == 1 and os.path.exists(name) else "wb") as file:
+        file.truncate()
+        file.write(body[:half])
+        file.flush()
+        time.sleep(numbers.choice([0, 0, 0.001, 0.003]))
+        file.write(body[half:])
+    if name == "new":
+        os.rename("new", "rotates")
+    time.sleep(numbers.choice([0, 0.002, 0.01, 0.03]))
+"""
+
+
+@contextmanager
+def wire_to(bucket, directory):
+    (directory / "config").write_text(config_text(bucket.store))
+    session = Session(settings=StoreSettings(endpoint_url=bucket.store.endpoint_url), place=Place(directory, {}))
+    try:
+        yield session.wire(bucket.name, stop=Stop())
+    finally:
+        session.close()
+
+
+def found_in(case):
+    """The outputs of *case*, all its files."""
+    selection = Selection.of(include=["**"], exclude=[])
+    return files.case_outputs(
+        case=case, fetched=files.Snapshot.of(()), what="all", selection=selection, key_prefix="out/"
+    ).outputs
+
+
+@pytest.fixture
+def case(tmp_path):
+    directory = tmp_path / "case"
+    directory.mkdir()
+    return directory
+
+
+def watcher(case, **more):
+    """Looks at *case* as often as it is told, and sends to nobody unless told otherwise; notes what would have left."""
+    sent = []
+
+    def send(outputs):
+        sent.extend(outputs)
+        return ()
+
+    settings = {
+        "send": send, "find": lambda: found_in(case), "held": Held, "stop": Stop(), "settle_s": 0.0, **more
+    }  # fmt: skip
+    return WhileRunning(**settings), sent
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """No rest between looks."""
+    monkeypatch.setattr(WhileRunning, "_SHARE_OF_CORE", 1e9)
+    monkeypatch.setattr(WhileRunning, "_SHARE_OF_TIME", 1e9)
+
+
+def test_a_file_overwritten_500_times_is_never_acknowledged_half(bucket, case, tmp_path, eager):
+    """Overwritten at random moments, in place and by rename: every version of the object is a version of the file, and the bucket
+    ends with the last one."""
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    with wire_to(bucket, tmp_path) as wire, Publisher(
+        wire, prefix=S3Url(bucket.name, "out/"), opened=files.open_output, writer=("byos-run", "x"), tally=Count(),
+        beside_solver=True, budget=Budget(8),
+    ) as publisher:  # fmt: skip
+        command = [sys.executable, "-I", "-S", "-c", OVERWRITER, str(OVERWRITES)]
+        with subprocess.Popen(command, cwd=case) as writer:
+            gathering, _ = watcher(
+                case, send=lambda outputs: publisher.publish(outputs).published, held=lambda: held_by([writer.pid])
+            )
+            while writer.poll() is None:
+                gathering.look()
+            assert writer.returncode == 0
+        for _ in range(2):
+            gathering.look()
+            time.sleep(0.03)
+
+    bodies = []
+    for page in bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.name):
+        for each in page.get("Versions", []):
+            got = bucket.client.get_object(Bucket=bucket.name, Key=each["Key"], VersionId=each["VersionId"])
+            bodies.append(got["Body"].read())
+    versions = [(int(body[:6]), len(body) // 7) for body in bodies]
+    assert all(body == b"%06d," % number * times for body, (number, times) in zip(bodies, versions))
+    assert len(bodies) > 10
+    assert max(number for number, _ in versions) == OVERWRITES - 1
+    assert zlib.crc32(bucket.get("out/rotates")) == zlib.crc32((case / "rotates").read_bytes())
+
+
+def test_settled_is_what_was_the_same_at_two_looks_and_nobody_writes(case, eager):
+    """A new file waits for a second look, one that is open for as long as it is, one that changed anew."""
+    (case / "open").write_text("x")
+    (case / "quiet").write_text("x")
+    held = Held(written=frozenset({(case / "open").stat().st_ino}))
+    gathering, sent = watcher(case, held=lambda: held)
+
+    def left():
+        gathering.look()
+        time.sleep(0.03)  # two looks within a tick of the file clock are one
+        return {output.path for output in sent}
+
+    assert left() == set()
+    (case / "changes").write_text("x")
+    assert left() == {"quiet"}
+    (case / "changes").write_text("other")
+    assert left() == {"quiet"}
+    assert left() == {"quiet", "changes"}
+
+
+def test_what_others_may_write_waits_longer_and_that_is_said(case, eager):
+    """On a network file system, or where /proc does not tell of a rank: two looks are not enough."""
+    (case / "a").write_text("x")
+    said: list[str] = []
+    on_nfs, sent = watcher(case, long_quiet="the case lies on a network file system (nfs4)", say=said.append)
+    blind, sent_blind = watcher(case, held=lambda: Held(unreadable=77), say=said.append)
+    for gathering in (on_nfs, blind):
+        for _ in range(3):
+            gathering.look()
+            time.sleep(0.03)
+
+    assert sent == sent_blind == []
+    assert said == [
+        "the case lies on a network file system (nfs4): a file counts as settled after 60 s without a change",
+        "/proc does not tell what process 77 of the run has open: a file counts as settled after 60 s without a change",
+    ]
+
+
+def test_directories_that_come_and_go_between_two_looks(case, eager):
+    """A tree that is built and removed all the time: looks go on, what stays is found."""
+    script = (
+        "import os, shutil, time\nfor n in range(400):\n os.makedirs(f'd{n}/a/b'); open(f'd{n}/a/b/f', 'w').close();"
+        " os.rename(f'd{n}/a', f'e{n}') if n % 2 else None; shutil.rmtree(f'd{n}'); shutil.rmtree(f'e{n}', ignore_errors=True)"
+    )
+    (case / "stays").write_text("x")
+    gathering, sent = watcher(case)
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", script], cwd=case) as writer:
+        while writer.poll() is None:
+            gathering.look()
+            time.sleep(0.001)
+
+    assert writer.returncode == 0
+    assert "stays" in [output.path for output in sent]
+
+
+def test_looking_takes_a_small_share_of_a_core(case):
+    """A tree that costs much to look at is looked at seldom; at first there is a little credit."""
+    looks = []
+
+    def find():
+        looks.append(time.thread_time())
+        while time.thread_time() - looks[-1] < 0.04:
+            pass
+        return []
+
+    gathering, _ = watcher(case, find=find)
+    for _ in range(200):
+        gathering.look()
+
+    assert 1 <= len(looks) <= 5
+
+
+def test_many_files_leave_in_lots(case, eager):
+    """All at one look if it does not take long; when the solver ends, no further lot begins."""
+    outputs = [Output(str(n), str(n), Identity(1, 1, 1, n), case) for n in range(300)]
+    for lots_at_all in (5, 2):
+        lots: list[int] = []
+        over = Stop()
+
+        def send(lot, *, lots=lots, over=over, most=lots_at_all):
+            lots.append(len(lot))
+            if len(lots) == most:
+                over.ask("the solver's end")
+            return ()
+
+        gathering, _ = watcher(case, find=lambda: outputs, send=send, stop=over, settle_s=60.0)
+        gathering.look()
+        time.sleep(0.03)
+        gathering.look()
+
+        assert lots == [64, 64, 64, 64, 44][:lots_at_all]
+
+
+def test_a_budget_bounds_what_is_taken_of_the_processors():
+    """Work begins only while the share holds: a tenth of a core is a tenth; lifted, nobody waits."""
+    budget = Budget(0.1)
+
+    def burn():
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.02:
+            pass
+
+    started, used = time.monotonic(), time.process_time()
+    while time.monotonic() - started < 1.0:
+        budget.begin(burn)
+    share = (time.process_time() - used) / (time.monotonic() - started)
+    budget.lift()
+    begun = time.process_time()
+    for _ in range(5):
+        budget.begin(burn)
+
+    assert share < 0.2
+    assert time.process_time() - begun >= 0.1
+    assert os.getpriority(os.PRIO_PROCESS, 0) >= 0
