@@ -140,6 +140,22 @@ def test_settled_is_what_was_the_same_at_two_looks_and_nobody_writes(case, eager
     assert left() == {"quiet", "changes"}
 
 
+def test_an_empty_file_waits_longer(case, eager):
+    """It may be one that somebody is about to write anew."""
+    (case / "empty").touch()
+    (case / "full").write_text("x")
+    gathering, sent = watcher(case)
+    gathering.look()
+    time.sleep(0.03)
+    gathering.look()
+    at_first = {output.path for output in sent}
+    time.sleep(1.0)
+    gathering.look()
+
+    assert at_first == {"full"}
+    assert {output.path for output in sent} == {"full", "empty"}
+
+
 def test_what_others_may_write_waits_longer_and_that_is_said(case, eager):
     """On a network file system, or where /proc does not tell of a rank: two looks are not enough."""
     (case / "a").write_text("x")

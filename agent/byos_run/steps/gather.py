@@ -26,6 +26,9 @@ LONG_QUIET_S = 60.0
 """An NFS client may hold what it knows of a file for so long (acregmax, nfs(5)); pauses of a writer are mostly shorter."""
 _TICK_S = 0.02
 """Files that were written within one tick of the clock that stamps them look alike."""
+_EMPTY_WAITS = 10
+"""Times ``publish.settle``: a file that is opened to be written anew is empty before its descriptor can be seen (O_TRUNC)."""
+_EMPTY_S = 1.0
 _LOT_FILES = 64
 _LOT_BYTES = 512 << 20
 
@@ -84,6 +87,7 @@ class WhileRunning:
         self._say = say
         self._removed = removed
         self._quiet_s = _TICK_S
+        self._empty_quiet_s = max(_EMPTY_S, _EMPTY_WAITS * settle_s)
         self._seen: dict[str, _Seen] = {}
         self._paid_until_s = 0.0
         self._rest_until = 0.0
@@ -133,6 +137,7 @@ class WhileRunning:
 
     def _take_longer(self, reason: str) -> None:
         self._quiet_s = max(self._settle_s, LONG_QUIET_S)
+        self._empty_quiet_s = max(self._empty_quiet_s, self._quiet_s)
         self._say(f"{reason}: a file counts as settled after {self._quiet_s:g} s without a change")
 
     def _is_settled(self, output: Output, held: Held, now_s: float) -> bool:
@@ -140,7 +145,7 @@ class WhileRunning:
         return (
             seen is not None
             and seen.identity == output.identity
-            and now_s - seen.since_s >= self._quiet_s
+            and now_s - seen.since_s >= (self._quiet_s if output.identity.size_bytes else self._empty_quiet_s)
             and output.identity.inode not in held.written
             and (done is None or done.identity != output.identity)
         )
