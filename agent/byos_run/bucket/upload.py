@@ -98,6 +98,8 @@ class Uploader:
         self._part_bytes = part_bytes
         self._tally = tally
         self._buffers = Buffers()
+        self._small_buffers = Buffers()
+        """Apart, so that those of parts are only as many as there are parts in flight."""
 
     def send(self, file: LocalFile, key: str, *, headers: Mapping[str, str]) -> Acknowledged:
         """Raises FileChanged, NotAcknowledged, StoreAnswer and kin, AccessRefused, StoreUnreachable, Stopped, OSError."""
@@ -113,7 +115,7 @@ class Uploader:
         return done
 
     def _single(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
-        buffer = self._buffers.take(file.identity.size_bytes)
+        buffer = self._small_buffers.take(file.identity.size_bytes)
         try:
             file.read_into(buffer, 0)
             file.check()
@@ -121,7 +123,7 @@ class Uploader:
             answer = self._wire.request("PUT", key, headers={**headers, "x-amz-checksum-crc32": checksum}, body=buffer)
             done = self._acknowledge(answer, key, buffer, checksum)
         finally:
-            self._buffers.give_back(buffer)
+            self._small_buffers.give_back(buffer)
         self._count(done.size_bytes)
         return done
 
