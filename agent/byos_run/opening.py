@@ -12,7 +12,6 @@ from pathlib import Path
 
 from byos_run import errors
 from byos_run.book import Book
-from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
@@ -24,7 +23,6 @@ from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
 from byos_run.steps import rows, solve
-from byos_run.steps.table import TABLE_BYTES
 
 SOLVER_LOG = "solver.log"
 RUN_LOG = "run.log"
@@ -76,16 +74,9 @@ def read_object(url: S3Url, settings: StoreSettings, place: Place, stop: Stop) -
     """A table on s3://. Raises MissingInput, UsageError (too large), AccessRefused, StoreUnreachable, Stopped."""
     session = Session(settings=settings, place=place)
     try:
-        wire = session.wire(url.bucket, stop=stop)
-        facts = objects.head(wire, url.key)
-        found = objects.get(wire, url.key) if facts and facts.size_bytes <= TABLE_BYTES else None
+        return rows.object_of(session.wire(url.bucket, stop=stop), url)
     finally:
         session.close()
-    if facts and facts.size_bytes > TABLE_BYTES:
-        raise errors.UsageError([f"--table: {url} is larger than {TABLE_BYTES} bytes"])
-    if found is None:
-        raise errors.MissingInput(f"{url} does not exist", hint="is the key spelled as in the bucket?")
-    return found.body
 
 
 def enter_row(job: Job, place: Place) -> Place:

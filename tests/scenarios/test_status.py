@@ -103,6 +103,25 @@ def test_failed_and_json(run_byos, bucket, words):
     assert 64 == run_byos(None, "status").code
 
 
+def test_rows_that_never_started_are_waiting(run_byos, bucket, words, tmp_path):
+    """--table: its outputs that have no heartbeat, from a file or from the bucket; a broken table is 64 with its rows."""
+    doe.ended(bucket, "doe/one/", {})
+    table = "s3_input,s3_output,angle\n" + "".join(
+        f"{bucket.url('in/case.zip')},{bucket.url(place)},{row}\n"
+        for row, place in enumerate(("doe/one/", "doe/two", "x/"))
+    )
+    (tmp_path / "doe.csv").write_text(table, encoding="utf-8-sig")
+    ran = run_byos(None, *words("doe/", "--table", str(tmp_path / "doe.csv")))
+    assert (0, ["one", "two"]) == (ran.code, sorted(row.split()[0] for row in ran.output.splitlines()[1:3]))
+    assert "2 runs: 1 waiting, 1 done" in ran.output
+    assert "1 row of the table" in ran.error
+    bucket.put("doe.csv", table)
+    assert "1 waiting" in run_byos(None, *words("doe/", "--table", bucket.url("doe.csv"))).output
+    bucket.put("doe.csv", "s3_input,s3_output\ns3://in-put/x.zip,")
+    ran = run_byos(None, *words("doe/", "--table", bucket.url("doe.csv")))
+    assert (64, True) == (ran.code, "row 1 (line 2): s3_output: it is empty" in ran.error), ran.error
+
+
 def test_watching_tells_each_change_and_reads_only_what_changed(bucket, watching):
     """No terminal: the table, then a line a change. What is known is asked for with If-None-Match, what has ended not at all."""
     doe.write_status(bucket, "doe/one/", phase="fetch")

@@ -18,6 +18,7 @@ from typing import Any, Callable
 from byos_run import errors, log, terminal
 from byos_run.book import Book
 from byos_run.bucket import objects
+from byos_run.bucket import url as s3url
 from byos_run.bucket.objects import Small
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
@@ -25,7 +26,7 @@ from byos_run.errors import printable
 from byos_run.model import Place, S3Url
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Count, Pool, Stop
-from byos_run.steps import survey
+from byos_run.steps import rows, survey, table
 from byos_run.steps.claim import parsed
 from byos_run.steps.settle import settle_store
 from byos_run.steps.standing import STATES, Standing, standing_of
@@ -37,6 +38,7 @@ _LOOKS_AT_ONCE = 24
 _ENDED_AGAIN_S = 60.0
 _EVERY_S = 5.0
 _PATIENCE_S = 30.0
+"""Of one look, for which somebody waits; a watch outlives what ``store.patience`` does."""
 _COLOURS = {
     "stale": "yellow",
     "failed": "red",
@@ -48,7 +50,8 @@ _COLOURS = {
 
 USAGE = """\
 usage: byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--every SECONDS]
-                       [--failed] [--json] [--store-KEY VALUE ...]
+                       [--failed] [--table INPUTS.CSV] [--json]
+                       [--store-KEY VALUE ...]
 
 How the run at PREFIX, or every run below it, stands: its phase, progress, rate,
 estimated end, attempt, node and the solver's last line. What needs attention
@@ -58,6 +61,8 @@ comes first: stale (no heartbeat for longer than its lease), then failed.
   --wait           look again until every run has ended; one whose heartbeat is
                    older than three leases counts as ended, and not well
   --every SECONDS  between two looks (default: 5)
+  --table FILE     the DOE's table, also on s3://: rows that never started are
+                   shown as waiting
   --failed         only runs that failed, are stale or cannot be understood
   --json           one document on standard output; with --watch one a line
 """
@@ -81,6 +86,7 @@ class _Asked:
     every_s: float
     failed: bool
     as_json: bool
+    table: str
 
 
 def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
@@ -93,9 +99,11 @@ def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
     session = Session(settings=settings, place=place)
     session.tell = book.lines.detail
     try:
-        wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=min(settings.patience_s, _PATIENCE_S))
+        patience_s = settings.patience_s if asked.watch or asked.wait else min(settings.patience_s, _PATIENCE_S)
+        wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=patience_s)
         with Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
-            board = _Board(wire, asked.top, pool=pool)
+            expected = _expected(asked, place, session, stop=stop, warn=book.warn)
+            board = _Board(wire, asked.top, expected=expected, pool=pool)
             with book.phase("status") as count:
                 standings = board.look(count)
             if not standings and not (asked.watch or asked.wait):
@@ -117,7 +125,7 @@ def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
 
 def _asked(words: Sequence[str]) -> tuple[_Asked, list[str]]:
     given = sort_words(
-        words, command="status", switches=("--watch", "--wait", "--failed", "--json"), values=("--every",)
+        words, command="status", switches=("--watch", "--wait", "--failed", "--json"), values=("--every", "--table")
     )
     if len(given.places) != 1:
         raise errors.UsageError(["status needs one s3://BUCKET/PREFIX/"], hint="byos-run status --help")
@@ -131,8 +139,24 @@ def _asked(words: Sequence[str]) -> tuple[_Asked, list[str]]:
     on = given.switches
     return _Asked(
         top=survey.place_of(given.places[0]), watch="--watch" in on, wait="--wait" in on, every_s=every_s,
-        failed="--failed" in on, as_json="--json" in on,
+        failed="--failed" in on, as_json="--json" in on, table=given.values.get("--table", ""),
     ), given.keys  # fmt: skip
+
+
+def _expected(
+    asked: _Asked, place: Place, session: Session, *, stop: Stop, warn: Callable[[str], None]
+) -> frozenset[S3Url]:
+    """The output prefixes of the table, as far as they lie below the prefix that is looked at."""
+    if not asked.table:
+        return frozenset()
+    data = rows.content(
+        asked.table, place.run_directory, lambda url: rows.object_of(session.wire(url.bucket, stop=stop), url)
+    )
+    outputs = frozenset(row.output for row in table.parse(data, name=asked.table).rows)
+    inside = frozenset(output for output in outputs if s3url.holds(asked.top, output))
+    if inside != outputs:
+        warn(f"{log.count(len(outputs - inside), 'row')} of the table lie elsewhere than below {asked.top}: not shown")
+    return inside
 
 
 @dataclass(frozen=True)
@@ -153,9 +177,10 @@ class _Seen:
 class _Board:
     """What is known of the runs below *top*; each look brings what changed."""
 
-    def __init__(self, wire: Wire, top: S3Url, *, pool: Pool) -> None:
+    def __init__(self, wire: Wire, top: S3Url, *, expected: frozenset[S3Url], pool: Pool) -> None:
         self._wire = wire
         self._top = top
+        self._expected = expected
         self._pool = pool
         self._known: dict[str, _Seen] = {}
 
@@ -170,8 +195,9 @@ class _Board:
         found = list(survey.runs_below(self._wire, self._top, look=look_at, pool=self._pool))
         self._known = {seen.prefix.key: seen for seen in found}
         ranks = {state: rank for rank, state in enumerate(STATES)}
+        waiting = self._expected - {seen.prefix for seen in found}
         return sorted(
-            (seen.standing() for seen in found),
+            [*(seen.standing() for seen in found), *(Standing(prefix, "waiting") for prefix in waiting)],
             key=lambda item: (ranks[item.state], -item.run_s if item.state == "running" else 0, item.prefix),
         )
 
@@ -228,8 +254,9 @@ class _Shown:
             width = self._terminal.columns if self._terminal.is_live else None
             self._show("".join(f"{line}\n" for line in self._lines(shown, standings, width=width)))
         elif self._terminal.is_live:
-            width, rows = self._terminal.columns, len(shown) if is_last else max(1, self._terminal.rows - 4)
-            lines = self._lines(shown[:rows], standings, width=width, more=len(shown) - rows)
+            height = len(shown) if is_last else max(1, self._terminal.rows - 4)
+            width = self._terminal.columns
+            lines = self._lines(shown[:height], standings, width=width, more=len(shown) - height)
             self._show(self._screen.frame(lines))
         else:
             self._changes(shown, standings, is_last=is_last)

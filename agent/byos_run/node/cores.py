@@ -4,7 +4,8 @@
     else what Slurm, PBS, SGE or LSF say
     else the smaller of the affinity mask and the control group's processor quota
 
-``os.cpu_count`` is not asked for that: it counts the machine. A value that is no positive whole number is passed over.
+``os.cpu_count`` is not asked for that: it counts the machine (and is all that macOS tells, where only a stage-in asks).
+A value that is no positive whole number is passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from byos_run.node import cgroup
 class Cores:
     count: int
     source: str
-    """For people: the variable that said so, or "affinity", "cgroup quota"."""
+    """For people: the variable that said so, or "affinity", "cgroup quota", "processors"."""
 
 
 def of_slot(environ: Mapping[str, str]) -> Cores:
@@ -41,6 +42,8 @@ def of_slot(environ: Mapping[str, str]) -> Cores:
 
 def usable() -> Cores:
     """The processors that the kernel lets us use at once; at least 1."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return Cores(os.cpu_count() or 1, "processors")
     affinity = len(os.sched_getaffinity(0))
     quota = cgroup.quota_cores()
     if quota is not None and quota < affinity:

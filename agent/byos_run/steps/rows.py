@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
+from byos_run.bucket import objects
 from byos_run.bucket import url as s3url
-from byos_run.errors import UsageError
+from byos_run.bucket.wire import Wire
+from byos_run.errors import MissingInput, UsageError
 from byos_run.model import Place, S3Url
 from byos_run.steps import table
 from byos_run.steps.kinds import shown
@@ -38,7 +40,7 @@ def row_of(flags: Source, place: Place, *, read: Callable[[S3Url], bytes]) -> Ch
         return Chosen(Source(problems=["--row: it needs --table"] if "--row" in flags.own else []))
     try:
         number = _number(flags.own.get("--row", ""), place.environ)
-        row = table.parse(_content(reference, place.run_directory, read), name=reference).row(number)
+        row = table.parse(content(reference, place.run_directory, read), name=reference).row(number)
     except UsageError as error:
         return Chosen(Source(problems=list(error.problems), whole=False))
     return Chosen(of_row(row, table=reference), number, row.cells)
@@ -52,7 +54,8 @@ def _number(text: str, environ: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _content(reference: str, start: Path, read: Callable[[S3Url], bytes]) -> bytes:
+def content(reference: str, start: Path, read: Callable[[S3Url], bytes]) -> bytes:
+    """The table that *reference* names: a path from *start*, or an object. Raises UsageError, what *read* raises."""
     if not reference.startswith("s3://"):
         return read_table(start / reference)
     try:
@@ -62,6 +65,17 @@ def _content(reference: str, start: Path, read: Callable[[S3Url], bytes]) -> byt
     except ValueError as error:
         raise UsageError([f"--table: found {shown(reference)}, {error}"]) from None
     return read(url)
+
+
+def object_of(wire: Wire, url: S3Url) -> bytes:
+    """A table on s3://. Raises MissingInput, UsageError (too large), AccessRefused, StoreUnreachable, Stopped."""
+    facts = objects.head(wire, url.key)
+    if facts and facts.size_bytes > table.TABLE_BYTES:
+        raise UsageError([f"--table: {url} is larger than {table.TABLE_BYTES} bytes"])
+    found = objects.get(wire, url.key) if facts else None
+    if found is None:
+        raise MissingInput(f"{url} does not exist", hint="is the key spelled as in the bucket?")
+    return found.body
 
 
 def job_file(place: Place) -> Path:
