@@ -30,6 +30,7 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
        byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
        byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--failed]
+       byos-run rehearse inputs.csv [--slots N] [--cores N] [--store minio]
        byos-run COMMAND --help
        byos-run --version [--json]
 
@@ -38,6 +39,8 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
   fetch   the stage-in alone: download and unpack while it streams
   verify  manifests against the bucket: is every output there, as it was acknowledged?
   status  how the runs below a prefix stand
+  rehearse
+          a whole DOE on this machine as the platform would do it
 
 Every command takes -q (warnings, errors and the result alone) and -v (details).
 """
@@ -138,6 +141,17 @@ def _status(words: Sequence[str], place: Place) -> int:
     return status.status(words, place=place, stop=stop, show=_print)
 
 
+def _rehearse(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import rehearse
+    from byos_run.node.pool import Stop
+
+    if words and words[0] in ("--help", "-h"):
+        return _print(rehearse.USAGE + rehearse.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return rehearse.rehearse(words, place=place, stop=stop, show=_print)
+
+
 def _listen(ask: Callable[[str], None]) -> None:
     """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
     import signal
@@ -184,4 +198,4 @@ def _refuse(error: ByosError) -> int:
     return error.code
 
 
-_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify, "status": _status}
+_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify, "status": _status, "rehearse": _rehearse}

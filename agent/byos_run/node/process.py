@@ -134,8 +134,7 @@ class Running:
 
     def signal_launcher_group(self, number: int) -> None:
         """For launchers that are shell scripts: their own children are in their group, the ranks are not."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.launcher, number)
+        signal_group(self.launcher, number)
 
     def kill_all(self, *, within_s: float = 30.0) -> None:
         """KILL until nobody is left, looked at twice; who is still there after *within_s* is in ``survivors``."""
@@ -201,15 +200,29 @@ def start(
     *log* is made anew. *library_path*: LD_LIBRARY_PATH of the shim's Python, if it needs one.
     Raises NodeUnfit, or OSError if the file could not be executed.
     """
-    assert threading.current_thread() is threading.main_thread()
-    shim.prctl(shim.PR_SET_CHILD_SUBREAPER, 1)
     mark = marker(run_id)
     sink = _open_log(log)
     output_in, output_out = os.pipe2(os.O_CLOEXEC)
+    _widen(output_in)
+    child, status, control = begin(program=program, output=output_out, mark=mark, library_path=library_path)
+    running = Running(
+        child=child, status=status, control=control, pump=Pump(source=output_in, log=sink, echo=echo), mark=mark
+    )
+    running.await_start()
+    return running
+
+
+def begin(*, program: Program, output: int, mark: str, library_path: str) -> tuple[subprocess.Popen[bytes], int, int]:
+    """*program* below a shim: the shim's process, and the descriptors of its status and control, which are the caller's.
+
+    *output* is the descriptor for both of its outputs, and is closed here. *mark*: its ``BYOS_RUN``, "" for none.
+    Raises NodeUnfit.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    shim.prctl(shim.PR_SET_CHILD_SUBREAPER, 1)
     status_in, status_out = os.pipe2(os.O_CLOEXEC)
     control_in, control_out = os.pipe2(os.O_CLOEXEC)
-    _widen(output_in)
-    given = {MARKER: mark, **({"LD_LIBRARY_PATH": library_path} if library_path else {})}
+    given = {name: value for name, value in ((MARKER, mark), ("LD_LIBRARY_PATH", library_path)) if value}
     try:
         child = subprocess.Popen(
             [
@@ -221,8 +234,8 @@ def start(
                 str(os.getpid()),
             ],
             stdin=subprocess.PIPE,
-            stdout=output_out,
-            stderr=output_out,
+            stdout=output,
+            stderr=output,
             pass_fds=(status_out, control_in),
             env=given,
             cwd="/",
@@ -230,19 +243,15 @@ def start(
         )
     except OSError as error:
         raise NodeUnfit(f'cannot start "{sys.executable}": {error.strerror}') from error
-    for descriptor in (output_out, status_out, control_in):
+    for descriptor in (output, status_out, control_in):
         os.close(descriptor)
-    running = Running(
-        child=child, status=status_in, control=control_out, pump=Pump(source=output_in, log=sink, echo=echo), mark=mark
-    )
     _tell(child, program=program, mark=mark)
-    running.await_start()
-    return running
+    return child, status_in, control_out
 
 
 def _tell(child: subprocess.Popen[bytes], *, program: Program, mark: str) -> None:
     """By a pipe, since everybody may read a command line."""
-    environ = {**program.environ, MARKER: mark}
+    environ = {**program.environ, **({MARKER: mark} if mark else {})}
     head = [program.path, str(program.directory), str(len(program.arguments)), *program.arguments]
     fields = [*head, *(f"{name}={value}" for name, value in environ.items())]
     assert child.stdin is not None
@@ -263,6 +272,11 @@ def _open_log(path: Path) -> int:
 def _widen(pipe: int) -> None:
     with suppress(OSError):  # the user's allowance of pipe memory is used up: the usual 64 KiB do
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def signal_group(leader: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
 
 
 def _send(pid: int, number: int) -> None:
