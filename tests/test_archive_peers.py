@@ -1,4 +1,4 @@
-"""Well-formed trees come out as from unzip, zipfile and tarfile."""
+"""Well-formed trees come out as from unzip, zipfile and tarfile; and as from bsdtar, where it is installed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ NAME = st.text("abcXYZ019 ._-+%#äß漢", min_size=1, max_size=12).filter(
 PATH = st.lists(NAME, min_size=1, max_size=4).map("/".join)
 CONTENT = st.one_of(st.binary(max_size=300), st.binary(min_size=1, max_size=40).map(lambda part: part * 3000))
 STOP = Stop()
+PROGRAMS = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 
 
 @st.composite
@@ -32,6 +33,15 @@ def trees(draw):
         if not any(path.startswith(other + "/") or other.startswith(path + "/") for other in tree):
             tree[path] = content
     return tree
+
+
+def _as_bsdtar(below, name):
+    """Whether bsdtar makes the same of an archive as we did."""
+    if not shutil.which("bsdtar", path=PROGRAMS["PATH"]):
+        return True
+    os.mkdir(f"{below}/bsdtar")
+    subprocess.run(["bsdtar", "-xf", f"{below}/{name}", "-C", f"{below}/bsdtar"], check=True, env=PROGRAMS)
+    return room.tree(f"{below}/bsdtar") == room.tree(f"{below}/ours")
 
 
 def _files(stage):
@@ -61,9 +71,10 @@ def test_as_unzip_and_zipfile(tree, method, pipe):
             subprocess.run(
                 ["unzip", "-q", f"{below}/x.zip", "-d", f"{below}/unzip"],
                 check=True,
-                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+                env=PROGRAMS,
             )
             assert room.tree(f"{below}/unzip") == room.tree(f"{below}/ours")
+            assert _as_bsdtar(below, "x.zip")
     finally:
         shutil.rmtree(below)
 
@@ -83,5 +94,8 @@ def test_as_tarfile(tree, codec, layout):
         name = "case.tar." + codec if codec else "case.tar"
         room.unpack(room.FileSource(out.getvalue(), name=name), f"{below}/ours", stop=STOP)
         assert tree == _files(f"{below}/ours")
+        with open(f"{below}/{name}", "wb") as file:
+            file.write(out.getvalue())
+        assert _as_bsdtar(below, name)
     finally:
         shutil.rmtree(below)
