@@ -34,6 +34,7 @@ class Book:
         self.count = Count()
         self.started_at = clock()
         self._phase = "settle"
+        self._phase_began_s = time.monotonic()
         self._total_bytes = 0
         self._early: list[str] = []
         self._run_log: int | None = None
@@ -84,6 +85,7 @@ class Book:
         """Around one step: its count, its progress, its time. *quiet*: the step speaks for itself."""
         self._phase, self._total_bytes, self.count = name, total_bytes, Count()
         count, started_at, started = self.count, self.clock(), time.monotonic()
+        self._phase_began_s = started
         show = words.Progress(self.lines, describe=self._describe)
         try:
             with Every(words.TICK_S, (lambda: None) if quiet else show, name="progress"):
@@ -98,11 +100,12 @@ class Book:
         count, total = self.count, self._total_bytes
         done, files = count.bytes_in, count.files
         shares = [f"{min(100, 100 * done // total)} %"] if total else []
+        lasts = [] if total else [words.duration(time.monotonic() - self._phase_began_s)]
         moved = [words.size(done) + (f" of {words.size(total)}" if total else "")] if done or total else []
         return words.Parts(
             f"{self._phase}: ",
             [
-                (1, shares),
+                (1, shares or lasts),
                 (4, moved),
                 (5, [words.count(files, "file")] if files else []),
                 (3, [f"{words.size(count.rate_bytes_per_s())}/s"] if moved else []),

@@ -224,7 +224,10 @@ class Run:
         self.stop.check()
         self.journal.phase("solve")
         book.log.info(f"starting: {' '.join(self.opened.launch.command)}", cores=self.opened.launch.slot.count)
-        with book.phase("solve", quiet=True) as count, self._publishing().beside_solver(count) as begin:
+        with (
+            book.phase("solve", quiet=not book.lines.is_live or job.solver.echo == "all") as count,
+            self._publishing().beside_solver(count) as begin,
+        ):
             solved = solve.solve(
                 launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
                 stop=self.stop, echo=book.lines.pass_through, on_start=begin, warn=book.warn,

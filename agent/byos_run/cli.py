@@ -123,7 +123,7 @@ def _verify(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import verify
     from byos_run.node.pool import Stop
 
-    if words and words[0] in ("--help", "-h"):
+    if {"--help", "-h"} & {*words}:
         return _print(verify.USAGE + verify.CODES)
     stop = Stop()
     _listen(stop.ask)
@@ -134,7 +134,7 @@ def _status(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import status
     from byos_run.node.pool import Stop
 
-    if words and words[0] in ("--help", "-h"):
+    if {"--help", "-h"} & {*words}:
         return _print(status.USAGE + status.CODES)
     stop = Stop()
     _listen(stop.ask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from contextlib import contextmanager
 
@@ -43,13 +44,14 @@ def watching(shipped_file, bucket, words, run_environ, tmp_path):
 
 
 def doe_of_all_kinds(bucket):
-    doe.write_status(bucket, "doe/slow/", phase="solve", bytes_per_s=2_000_000, phases={"fetch": 60})
+    leaving = {"bytes_per_s": 2_000_000, "bytes_waiting": 41_000_000, "tail_s": 20, "disk_full_in_s": 1500}
+    doe.write_status(bucket, "doe/slow/", phase="solve", publishing=leaving, phases={"fetch": 60})
     doe.write_status(bucket, "doe/quick/", phase="publish", bytes=75, of_bytes=100, eta_s=400, at=10.0, started_at=0.0)
     doe.write_status(bucket, "doe/gone/", phase="fetch", lease_s=STALE)
     doe.ended(bucket, "doe/good/", {"a": b"1"})
     doe.write_status(bucket, "doe/bad/", phase="over", exit_code=42, cause="rank 3 died of signal 11", attempt=2)
     bucket.put("doe/odd/_byos/status.json", b'{"phase": 7, "bytes": "x", "phases": [], "last_lines": {}}')
-    doe.write_status(bucket, "doe/group/deep/", host="n\x1b[31mode", last_lines=["CFL\x1b[2J 0.9"])
+    doe.write_status(bucket, "doe/group/deep/", phase="fetch", host="n\x1b[31mode", last_lines=["CFL\x1b[2J 0.9"])
     bucket.put("doe/notes/readme.txt", b"no run")
 
 
@@ -60,9 +62,9 @@ def test_every_kind_of_run_has_its_row_and_what_needs_attention_comes_first(run_
 
     assert (1, "") == (ran.code, ran.error)
     title, *rows, totals = ran.output.splitlines()
-    assert ["RUN", "STATE", "PROGRESS", "RATE", "ETA", "TRY", "NODE", "LAST", "LINE"] == title.split()
+    assert ["RUN", "STATE", "PROGRESS", "RATE", "ETA", "WAITS", "TRY", "NODE", "LAST", "LINE"] == title.split()
     assert ["gone", "bad", "odd"] == [row.split()[0] for row in rows[:3]]
-    assert {"slow", "quick", "group/deep"} == {row.split()[0] for row in rows[3:6]}
+    assert ["slow", "group/deep", "quick"] == [row.split()[0] for row in rows[3:6]]
     assert "good" == rows[6].split()[0]
     by_name = {row.split()[0]: row for row in rows}
     assert "stale: fetch" in by_name["gone"]
@@ -71,7 +73,7 @@ def test_every_kind_of_run_has_its_row_and_what_needs_attention_comes_first(run_
     assert "75 %" in by_name["quick"]
     assert "6 min" in by_name["quick"]
     assert "4 min 00 s" in by_name["slow"]
-    assert "2 MB/s" in by_name["slow"]
+    assert re.search(r"2 MB/s +41 MB .*the disk is full in 25 min! step 200", by_name["slow"])
     assert "7 runs: 1 stale, 1 failed, 1 unknown, 3 running, 1 done; 2.5 MB/s" == totals
     assert r"n\x1b[31mode" in ran.output
     assert "\x1b" not in ran.output
@@ -169,7 +171,7 @@ def test_waiting_ends_when_all_have(bucket, watching):
     [
         (60, "RUN STATE PROGRESS ETA"),
         (80, "RUN STATE PROGRESS RATE ETA LAST LINE"),
-        (200, "RUN STATE PROGRESS RATE ETA TRY NODE LAST LINE"),
+        (200, "RUN STATE PROGRESS RATE ETA WAITS TRY NODE LAST LINE"),
     ],
     ids=str,
 )

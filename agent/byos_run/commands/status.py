@@ -198,7 +198,12 @@ class _Board:
         waiting = self._expected - {seen.prefix for seen in found}
         return sorted(
             [*(seen.standing() for seen in found), *(Standing(prefix, "waiting") for prefix in waiting)],
-            key=lambda item: (ranks[item.state], -item.run_s if item.state == "running" else 0, item.prefix),
+            key=lambda item: (
+                ranks[item.state],
+                item.disk_full_in_s is None,
+                -item.run_s if item.state == "running" else 0,
+                item.prefix,
+            ),
         )
 
     def _look_at(self, prefix: S3Url) -> _Seen | None:
@@ -295,9 +300,10 @@ def _columns(shown: Sequence[Standing], top: S3Url) -> list[Column]:
         column("PROGRESS", _progress, 6, is_number=True),
         column("RATE", lambda item: f"{log.size(item.bytes_per_s)}/s" if _moves(item) else "", 3, is_number=True),
         column("ETA", _eta, 5, is_number=True),
+        column("WAITS", lambda item: log.size(item.waiting_bytes) if item.waiting_bytes else "", 1, is_number=True),
         column("TRY", lambda item: str(item.attempt or ""), 2, is_number=True),
         column("NODE", lambda item: item.host, 1, least=6),
-        column("LAST LINE", lambda item: item.last_line, 4, least=14),
+        column("LAST LINE", _last_line, 4, least=14),
     ]
 
 
@@ -330,6 +336,11 @@ def _progress(item: Standing) -> str:
 
 def _eta(item: Standing) -> str:
     return log.about(item.eta_s) if item.state == "running" else ""
+
+
+def _last_line(item: Standing) -> str:
+    full = f"the disk is full in {log.about(item.disk_full_in_s)}! " if item.disk_full_in_s is not None else ""
+    return full + item.last_line
 
 
 def _totals(standings: Sequence[Standing]) -> str:

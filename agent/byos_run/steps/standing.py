@@ -49,6 +49,12 @@ class Standing:
     """How long the phase lasts so far."""
     run_s: float = 0.0
     """From the run's start to its last heartbeat."""
+    waiting_bytes: int = 0
+    """Of files that have settled and have not left yet."""
+    tail_s: float | None = None
+    """How long they would take, if the solver ended now."""
+    disk_full_in_s: float | None = None
+    """None: it is not filling."""
     last_line: str = ""
     """Of the solver's output; of a run that failed its cause, if it told one."""
 
@@ -76,6 +82,8 @@ def standing_of(prefix: S3Url, status: Mapping[str, Any], *, age_s: float) -> St
     spent_s = sum(_finite(each) or 0.0 for each in phases.values()) if isinstance(phases, dict) else 0.0
     run_s = max(0.0, _number(status, "at") - _number(status, "started_at"))
     eta_s = _finite(status.get("eta_s"))
+    leaving = status.get("publishing")
+    leaving = leaving if isinstance(leaving, dict) else {}
     is_over = phase == "over"
     return Standing(
         prefix=prefix,
@@ -86,12 +94,15 @@ def standing_of(prefix: S3Url, status: Mapping[str, Any], *, age_s: float) -> St
         host=_text(status, "host"),
         bytes_done=_whole(status, "bytes") or 0,
         bytes_total=_whole(status, "of_bytes"),
-        bytes_per_s=_number(status, "bytes_per_s"),
+        bytes_per_s=_number(leaving, "bytes_per_s") if phase == "solve" else _number(status, "bytes_per_s"),
         eta_s=None if eta_s is None or is_over else max(0.0, eta_s - age_s),
         age_s=age_s,
         lease_s=lease_s,
         phase_s=0.0 if is_over else max(0.0, run_s - spent_s),
         run_s=run_s,
+        waiting_bytes=0 if is_over else _whole(leaving, "bytes_waiting") or 0,
+        tail_s=None if is_over else _finite(leaving.get("tail_s")),
+        disk_full_in_s=None if is_over else _finite(leaving.get("disk_full_in_s")),
         last_line=_text(status, "cause") or (printable(lasts[-1])[:_LONGEST] if lasts else ""),
     )
 
