@@ -161,6 +161,8 @@ def test_every_key_has_a_flag_and_a_variable(key: keys.Key, run: Path) -> None:
     bad = "\x01" if key.kind.shape != "table" else "no assignment"
     if key.kind in {kinds.EXPRESSION, kinds.COMMAND}:
         bad = "(" if key.kind is kinds.EXPRESSION else "'"
+    if key.kind.word == kinds.FIGURE.word:
+        bad = "("
     if key.kind in {kinds.GLOB, kinds.PATH_INSIDE} or key.kind.word in {"GLOB", "PATH"}:
         bad = "../\0"
     flag = f"{key.flag}={bad}"
@@ -178,6 +180,7 @@ SETTINGS: dict[str, Any] = {
     "solver.success": model.Success(),
     "publish": model.PublishSettings(),
     "purge": model.PurgeSettings(),
+    "report": model.ReportSettings(),
     "spot": model.SpotSettings(),
     "store": model.StoreSettings(),
 }
@@ -669,7 +672,7 @@ BAD_VARIABLES = {
     "one line of a list": ({"BYOS_INPUT": "s3://data/a\nb"}, 'BYOS_INPUT: found "b", it does not begin with s3://'),
     "both inputs": ({"s3_input": "s3://data/a", "BYOS_INPUT": "s3://data/b"}, "s3_input and BYOS_INPUT are both set"),
     "template": ({"s3_input": "s3://${s3_input}"}, "s3_input: the template was not rendered: ${s3_input}"),
-    "later": ({"BYOS_REPORT_OPENMETRICS": "x"}, "BYOS_REPORT_OPENMETRICS: not in this version"),
+    "later": ({"BYOS_PUBLISH_BUNDLE": "x"}, "BYOS_PUBLISH_BUNDLE: not in this version"),
     "home": ({"HOME": "{run}"}, " is or holds $HOME"),
     "above home": ({"HOME": "{run}/a/b"}, " is or holds $HOME"),
     "scratch above home": ({"HOME": "/elsewhere/me", "BYOS_SCRATCH": "/elsewhere"}, "it is or holds $HOME"),

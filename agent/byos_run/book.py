@@ -36,6 +36,7 @@ class Book:
         self._phase = "settle"
         self._phase_began_s = time.monotonic()
         self._total_bytes = 0
+        self._is_open = False
         self._early: list[str] = []
         self._run_log: int | None = None
         self._solver_log: Path | None = None
@@ -84,6 +85,7 @@ class Book:
     def phase(self, name: str, *, total_bytes: int = 0, quiet: bool = False) -> Iterator[Count]:
         """Around one step: its count, its progress, its time. *quiet*: the step speaks for itself."""
         self._phase, self._total_bytes, self.count = name, total_bytes, Count()
+        self._is_open = True
         count, started_at, started = self.count, self.clock(), time.monotonic()
         self._phase_began_s = started
         show = words.Progress(self.lines, describe=self._describe)
@@ -93,7 +95,16 @@ class Book:
         finally:
             self.lines.live("")
             seconds = time.monotonic() - started
+            self._is_open = False
             self.phases.append(Phase(name, started_at, seconds, count.bytes_in, count.files))
+
+    def moved(self) -> tuple[str, int, int]:
+        """The phase, and bytes fetched and bytes acknowledged by the bucket since the start. From any thread."""
+        parts = [(item.name, item.size_bytes) for item in self.phases]
+        if self._is_open:
+            parts.append((self._phase, self.count.bytes_in))
+        fetched = sum(size_bytes for name, size_bytes in parts if name == "fetch")
+        return self._phase, fetched, sum(size_bytes for _, size_bytes in parts) - fetched
 
     def _describe(self) -> words.Parts:
         """What is worth most first."""

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Callable
 
-from byos_run import errors, log
+from byos_run import errors, log, reporting, sentences
 from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
-from byos_run.model import Attempt, Case, Fetched, Phase, Published, Purged, S3Url, Skipped, Solved, Unpublished
+from byos_run.model import Attempt, Case, Fetched, Published, Purged, S3Url, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace
 from byos_run.node.pool import Every
 from byos_run.opening import SOLVER_LOG, Opened
@@ -46,6 +46,7 @@ class Run:
         self.attempt = Attempt(self.run_id, 0, 0.0)
         self.digest = ""
         self.is_whole_already = False
+        self.gauge = reporting.Gauge(opened, place=lambda: self.room.case)
         self.fetched: list[Fetched] = []
         self.published: tuple[Published, ...] = ()
         self.unpublished: tuple[Unpublished, ...] = ()
@@ -155,6 +156,7 @@ class Run:
             Every(min(_BEAT_S, self.job.store.lease_s / 4), beat, name="heartbeat"),
             Every(0.5, watch, name="deadline"),
             cloud_watched(job=self.job, place=self.place, stop=self.stop, say=self.book.warn),
+            self.gauge.running(),
         ):
             yield
 
@@ -230,7 +232,8 @@ class Run:
         ):
             solved = solve.solve(
                 launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
-                stop=self.stop, echo=book.lines.pass_through, on_start=begin, warn=book.warn,
+                stop=self.stop, echo=book.lines.pass_through, on_start=self.gauge.following(begin), warn=book.warn,
+                memory=self.gauge.meter.memory,
             )  # fmt: skip
         self.solved = solved
         self._note(lambda: self.journal.solved(solved))
@@ -239,7 +242,7 @@ class Run:
             workspace.remove_file_now(self.room.case / solved.stop_file)
         for note in solved.notes:
             book.warn(note)
-        book.log.info(_solved_line(solved), **log.facts(asdict(solved)))
+        book.log.info(sentences.solved_line(solved), **log.facts(asdict(solved)))
 
     def _keys_as_read(self) -> list[tuple[S3Url, str, str]]:
         """An input that was replaced since the claim makes another run of this one."""
@@ -275,7 +278,11 @@ class Run:
             self.book.tell_error(delivery.outcome.ended_by)
         for sent in self.published if self.book.lines.is_verbose else ():
             self.book.lines.detail(f"published {sent.output.path}: {log.size(sent.size_bytes)}, CRC-32 {sent.crc32}")
-        self.book.log.info(_published_line(delivery, self.book.phases[-1]))
+        self.book.log.info(
+            sentences.published_line(
+                delivery.outcome.published, early=delivery.early + len(delivery.behind), phase=self.book.phases[-1]
+            )
+        )
         for item in self.skipped[:_NAMED]:
             self.book.warn(f"not published: {item.path}: {item.reason}")
         for missing in self.unpublished[:_NAMED]:
@@ -295,12 +302,15 @@ class Run:
         """Log, last status, manifest: written only while the claim is ours."""
         self.hold.check()
         self._note(lambda: self.journal.phase("record"))
+        found = reporting.figures(
+            self.job, harvests=self.delivery.harvests if self.delivery else (), log=self.case.log, warn=self.book.warn
+        )
         self.account = account = record.Account(
             job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
             published=self.published, unpublished=self.unpublished, skipped=self.skipped, phases=self.book.phases,
             directory_links=self._directory_links(),
             warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
-            before=self.before if self.continues else {},
+            before=self.before if self.continues else {}, results=found.results,
         )  # fmt: skip
         key = f"{self.job.output.key}_byos/manifest.json"
         wire = self.wire.until(stop=self.stop.unless_cut)
@@ -309,7 +319,12 @@ class Run:
             self.hold.beat(self._status(phase="record"))
             self.hold.check()
             self._delete_stale(wire)
-            objects.put(wire, key, claim.document(record.manifest(account)))
+            manifest = record.manifest(account)
+            reporting.publish(
+                wire=wire, job=self.job, manifest=manifest, metrics=self.gauge.document(self.attempt), found=found,
+                log=self.case.log, book=self.book,
+            )  # fmt: skip
+            objects.put(wire, key, claim.document(manifest))
         except errors.PrefixInUse:
             raise
         except errors.ByosError as error:
@@ -342,6 +357,7 @@ class Run:
         """What the bucket has acknowledged goes; without a manifest nothing does."""
         if not self.recorded or (self.stop.cut and not self.is_whole_already):
             return
+        self.gauge.withdraw()
         own = self.delivery.own if self.delivery else ()
         grounds = purge.Grounds(
             fetched=self._after_fetch(), laid_down=self.laid_down, published=(*self.published, *own)
@@ -351,7 +367,7 @@ class Run:
             self.purged = purge.purge(
                 job=self.job, place=self.place, room=self.room, grounds=grounds, secrets=["config", *secrets]
             )
-        self.book.log.info(_purged_line(self.purged))
+        self.book.log.info(sentences.purged_line(self.purged))
         for item in [item for item in self.purged.left if not item.expected][:_NAMED]:
             self.book.log.error(f"left: {item.path}: {item.reason}")
 
@@ -414,32 +430,3 @@ class Run:
             self.book.log.info(f"{item.name:<8} {log.duration(item.seconds):>9}{moved}")
         if self.published:
             self.book.log.info(f"outputs are in {self.job.output}; the list is {self.job.output}_byos/manifest.json")
-
-
-def _published_line(delivery: Delivery, phase: Phase) -> str:
-    published = delivery.outcome.published
-    before = delivery.early + len(delivery.behind)
-    early = f", {log.count(before, 'file')} of them before the solver's end" if before else ""
-    return (
-        f"published {log.count(len(published), 'file')}, {log.size(sum(item.size_bytes for item in published))}{early}, "
-        f"each acknowledged with its CRC-32; {log.size(phase.size_bytes)} left in {log.duration(phase.seconds)}"
-    )
-
-
-def _solved_line(solved: Solved) -> str:
-    took = f"after {log.duration(solved.seconds)}, peak memory {log.size(solved.peak_memory_bytes)}"
-    if solved.stopped_by:
-        return f"the solver was stopped by {solved.stopped_by} {took}"
-    if solved.succeeded:
-        return f"the solver ended well {took}"
-    cause = f": {solved.cause}" if solved.cause != _ended(solved) else ""
-    return f"the solver failed with {_ended(solved)} {took}{cause}"
-
-
-def _ended(solved: Solved) -> str:
-    return f"signal {solved.signal}" if solved.signal is not None else f"exit {solved.exit_code}"
-
-
-def _purged_line(purged: Purged) -> str:
-    left = f"; {log.count(len(purged.left), 'entry', 'entries')} left" if purged.left else "; nothing is left"
-    return f"purged {log.count(purged.files, 'file')}, {log.size(purged.size_bytes)}{left}"

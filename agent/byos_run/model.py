@@ -134,6 +134,43 @@ class SpotSettings:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """Columns of one of the solver's tables that are to be drawn; columns count from 1."""
+
+    file: str
+    """A glob of the case."""
+    x: int
+    ys: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.x}:{','.join(map(str, self.ys))}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that a run comes to: a table's column in its last line, or the last match in the log."""
+
+    text: str
+    """As the job file has it; its name."""
+    file: str = ""
+    """A glob of the case; "" if *text* is a regular expression."""
+    column: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    plot: tuple[Plot, ...] = ()
+    result: tuple[Figure, ...] = ()
+    price_core_hour: float = 0.0
+    price_gb: float = 0.0
+    openmetrics: str = ""
+    """Path of the file that samples are written to, relative to the run directory; "": nowhere."""
+
+
+@dataclass(frozen=True)
 class StoreSettings:
     endpoint_url: str = ""
     region: str = ""
@@ -184,6 +221,7 @@ class Job:
     publish: PublishSettings = PublishSettings()
     purge: PurgeSettings = PurgeSettings()
     spot: SpotSettings = SpotSettings()
+    report: ReportSettings = ReportSettings()
     store: StoreSettings = StoreSettings()
 
 

@@ -23,7 +23,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.disk import LOOK_S, Disk
 from byos_run.endings import Pace, Waiting
 from byos_run.model import Identity, Output, Published
-from byos_run.node import files, journal
+from byos_run.node import files, journal, openmetrics
 from byos_run.node.files import Harvest, Snapshot
 from byos_run.node.globs import Globs, Selection, escaped
 from byos_run.node.holders import Held, held_by
@@ -198,9 +198,12 @@ class Publishing:
     def harvests(self) -> tuple[Harvest, Harvest]:
         """What the case holds, and what appeared in the run directory beside it."""
         job, place = self._opened.job, self._opened.place
+        samples = openmetrics.place_of(
+            job.report.openmetrics, run_directory=place.run_directory, run_id=self._opened.run_id
+        )
         ours = {
             journal.DIRECTORY_NAME, "byos.toml", "config", purge.PLATFORM_LOG,
-            *self._inside(self._room.case, place.shipped_file, place.unpacked, *secret_files(place)),
+            *self._inside(self._room.case, place.shipped_file, place.unpacked, samples, *secret_files(place)),
         }  # fmt: skip
         beside = files.rundir_outputs(
             run_directory=place.run_directory, laid_down=self._laid_down, ours=ours,

@@ -128,6 +128,11 @@ class Running:
         """Every living process of the run but the shim. From any thread."""
         return self._census.take()
 
+    @property
+    def seen(self) -> frozenset[int]:
+        """Pids of the run as the last look found them. Costs nothing; from any thread."""
+        return self._census.seen
+
     def signal(self, pids: Iterable[int], number: int) -> None:
         for pid in pids:
             _send(pid, number)

@@ -21,6 +21,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.peak_bytes = 0
+        self.last_bytes = 0
         self._next_s = 0.0
         self._began_s = time.monotonic()
 
@@ -29,7 +30,8 @@ class Memory:
         before = time.monotonic()
         if before < self._next_s:
             return
-        self.peak_bytes = max(self.peak_bytes, sum(memory_bytes(pid) for pid in pids))
+        self.last_bytes = sum(memory_bytes(pid) for pid in pids)
+        self.peak_bytes = max(self.peak_bytes, self.last_bytes)
         after = time.monotonic()
         times = 300 if after - self._began_s < _EARLY_S else 2000
         self._next_s = after + max(_LEAST_S, times * (after - before))

@@ -40,12 +40,12 @@ _POLITE_S = 1.0
 class Watch:
     """Used by the thread that waits for the run; made when it has just started."""
 
-    def __init__(self, running: Running, *, given: dict[str, str], stop: Stop) -> None:
+    def __init__(self, running: Running, *, given: dict[str, str], stop: Stop, memory: usage.Memory) -> None:
         """*given*: the environment that the command was started with."""
         self._running = running
         self._stop = stop
         self._lookout = mpi.Lookout(given=given, launcher=running.launcher, shim=running.shim)
-        self.memory = usage.Memory()
+        self.memory = memory
         self.singletons = ""
         """Why these are N one-rank jobs."""
         self.hang = ""

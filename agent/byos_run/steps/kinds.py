@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from byos_run.bucket import url as s3url
 from byos_run.errors import printable
-from byos_run.model import S3Url
+from byos_run.model import Figure, Plot, S3Url
 
 BLANKS = " \t\r\n\f\v\xa0\u200b\ufeff"
 """What spreadsheets and editors leave around a value: stripped."""
@@ -174,6 +174,22 @@ def expression(raw: str) -> str:
     return raw
 
 
+def plot(raw: str) -> Plot:
+    """FILE:X:Y or FILE:X:Y,Y: a glob of the case, columns from 1."""
+    match = re.fullmatch(r"([^\x00]+):([1-9][0-9]{0,3}):([1-9][0-9]{0,3}(?:,[1-9][0-9]{0,3}){0,7})", raw)
+    if not match:
+        raise ValueError
+    return Plot(path_inside(match[1]), int(match[2]), tuple(int(column) for column in match[3].split(",")))
+
+
+def figure(raw: str) -> Figure:
+    """FILE:COLUMN, or a regular expression whose first group, or all of it, is a number."""
+    match = re.fullmatch(r"([^\x00:\s\\()|^$+]+):([1-9][0-9]{0,3})", raw)
+    if match:
+        return Figure(raw, path_inside(match[1]), int(match[2]))
+    return Figure(expression(raw))
+
+
 def path_inside(raw: str) -> str:
     if raw.startswith(("/", "~")) or ".." in raw.split("/") or "\0" in raw:
         raise ValueError
@@ -303,3 +319,5 @@ S3URL = Kind("S3URL", "s3://BUCKET/KEY", input_url)
 S3PREFIX = Kind("S3URL", "s3://BUCKET/PREFIX/", lambda raw: s3url.as_prefix(s3url.parse(raw)))
 COMMAND = Kind("TEXT", "a text, or a list of texts", command_words, (str, list), "command")
 TABLE = Kind("NAME=VALUE", "names with texts as values", assignments, (dict,), "table", strip=LINE_ENDS)
+PLOT = Kind("FILE:X:Y", 'columns of a table like "thermo.out:1:2,3"', plot)
+FIGURE = Kind("FILE:COL|REGEX", 'a column like "thermo.out:2", or a regular expression', figure, strip=LINE_ENDS)

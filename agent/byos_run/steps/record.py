@@ -39,6 +39,8 @@ class Account:
     ended_by: errors.ByosError | None
     """What ended the run before its time; None if it came to its end."""
     ended_at: float
+    results: Mapping[str, float]
+    """What ``report.result`` asks for → its value."""
     before: Mapping[str, Any]
     """The manifest of the attempt that this one only completes; empty if there is none. It comes from the bucket."""
 
@@ -95,6 +97,8 @@ def manifest(account: Account) -> dict[str, Any]:
         "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
         "directory_links": dict(account.directory_links),
         "warnings": list(account.warnings),
+        "results": dict(account.results),
+        "price": {"core_hour": account.job.report.price_core_hour, "gb": account.job.report.price_gb},
         "phases": [phase(item) for item in account.phases],
         "host": host(),
         "versions": versions(),

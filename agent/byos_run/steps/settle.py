@@ -28,6 +28,7 @@ from byos_run.model import (
     Place,
     PublishSettings,
     PurgeSettings,
+    ReportSettings,
     S3Url,
     SolverSettings,
     SpotSettings,
@@ -358,6 +359,7 @@ def _job(values: Mapping[str, Any], *, row: int) -> Job:
         publish=PublishSettings(**parts.get("publish", {})),
         purge=PurgeSettings(**parts.get("purge", {})),
         spot=SpotSettings(**parts.get("spot", {})),
+        report=ReportSettings(**parts.get("report", {})),
         store=StoreSettings(**parts.get("store", {})),
     )
 

@@ -27,6 +27,7 @@ from byos_run.node.process import Running
 from byos_run.node.pump import LINE_BYTES
 from byos_run.node.shim import Kin
 from byos_run.node.stall import Stall
+from byos_run.node.usage import Memory
 from byos_run.node.watch import Watch, span
 
 _TOLD_S = 10.0
@@ -74,11 +75,12 @@ def solve(
     echo: Callable[[bytes], None] | None,
     on_start: Callable[[Running], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
+    memory: Memory | None = None,
 ) -> Solved:
     """Run the command to its end; call it from the main thread.
 
     *echo* gets the solver's output as ``solver.echo`` asks, whole lines, from another thread; it must not block.
-    *on_start* gets the running command once it runs, *warn* hears of a stall at once.
+    *on_start* gets the running command once it runs, *warn* hears of a stall at once, *memory* is told what the run uses.
     Raises NodeUnfit (the command cannot be executed, singletons), UsageError (``solver.directory`` is not in the case),
     Stopped (before the start).
     """
@@ -103,7 +105,7 @@ def solve(
         raise NodeUnfit(f'command "{program.path}" cannot be executed: {error.strerror}', hint=_SHEBANG) from error
     with running:
         on_start(running)
-        watch = Watch(running, given=launch.environ, stop=stop)
+        watch = Watch(running, given=launch.environ, stop=stop, memory=memory or Memory())
         reason = _until_over(watch, running=running, job=job, case=case, warn=warn)
         if reason:
             stop_file = directory / job.solver.stop_file if job.solver.stop_file else None
