@@ -221,9 +221,9 @@ def test_many_files_leave_in_lots(case, eager):
                 over.ask("the solver's end")
             return ()
 
-        gathering, _ = watcher(case, find=lambda: outputs, send=send, stop=over, settle_s=60.0)
+        gathering, _ = watcher(case, find=lambda: outputs, send=send, stop=over, settle_s=0.5)
         gathering.look()
-        time.sleep(0.03)
+        time.sleep(0.5)
         gathering.look()
 
         assert lots == [64, 64, 64, 64, 44][:lots_at_all]

@@ -1,10 +1,10 @@
 """Which files leave, when: what settles while the solver runs, the rest when it has ended.
 
-Beside the solver, a look every ``publish.settle`` sends what has settled, on few threads of low priority that take no more than
-``publish.cores_while_running``, and every minute the ends of growing files are shown; no outage there ends the run. Afterwards one
-harvest tells the truth: what was acknowledged as it is now stays acknowledged, what changed since is sent again, what the solver
-has deleted goes from the bucket too, once the run is whole. What we removed behind (``publish.delete_behind``) is no such
-thing; a file of that name that the solver writes again gets a key of its own.
+Beside the solver, a few looks in each ``publish.settle`` send what has settled, on few threads of low priority that take no more
+than ``publish.cores_while_running``, and every minute the ends of growing files are shown; no outage there ends the run. Afterwards
+one harvest tells the truth: what was acknowledged as it is now stays acknowledged, what changed since is sent again, what the
+solver has deleted goes from the bucket too, once the run is whole. What we removed behind (``publish.delete_behind``) is no
+such thing; a file of that name that the solver writes again gets a key of its own.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class Publishing:
             (budget.lift if presses else budget.restore)()
 
         stack.callback(self._take_over)
-        stack.enter_context(Every(settings.settle_s, gathering.look, name="settled", prepare=step_back))
+        stack.enter_context(
+            Every(settings.settle_s / gathering.LOOKS_PER_SETTLE, gathering.look, name="settled", prepare=step_back)
+        )
         stack.enter_context(Every(_LIVE_S, show, name="live", prepare=step_back))
         stack.callback(end)
         return press

@@ -60,13 +60,14 @@ def bring_tools() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    from tests.bench.scenarios import DEFAULT, SCENARIOS
+    from tests.bench import beside, scenarios
 
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [scenario.name for scenario in (*scenarios.SCENARIOS, *beside.SCENARIOS)]
+    default = [*scenarios.DEFAULT, *(scenario.name for scenario in beside.SCENARIOS)]
     parser = argparse.ArgumentParser(
         prog="bench.py", description="Race of byos-run against a shell script and its peers."
     )
-    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(names)}; default: {', '.join(DEFAULT)}")
+    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(names)}; default: {', '.join(default)}")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, besides the one to warm up (5)")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "RESULTS.md",
                         help="the table; the chart goes beside it as .svg")  # fmt: skip
@@ -74,17 +75,18 @@ def arguments() -> argparse.Namespace:
     unknown = sorted(set(chosen.scenario) - set(names))
     if unknown or chosen.rounds < 1:
         parser.error(f"no such scenario: {', '.join(unknown)}" if unknown else "at least one round")
-    chosen.scenario = chosen.scenario or list(DEFAULT)
+    chosen.scenario = chosen.scenario or default
     return chosen
 
 
 def race(chosen: argparse.Namespace) -> None:
     """Runs the scenarios and writes the results of the rounds so far after each."""
-    from tests.bench import contenders, data, report, scenarios
+    from tests.bench import beside, contenders, data, report, scenarios
     from tests.kit import stores
 
     file = runs.shipped_file()
-    picked = [scenario for scenario in scenarios.SCENARIOS if scenario.name in chosen.scenario]
+    known = (*scenarios.SCENARIOS, *beside.SCENARIOS)
+    picked = [scenario for scenario in known if scenario.name in chosen.scenario]
     with ExitStack() as stack:
         place = stack.enter_context(stores.scratch())
         for name in ("store", "home", "tmp"):

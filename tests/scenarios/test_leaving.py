@@ -127,7 +127,9 @@ def test_what_the_bucket_has_makes_room(running, bucket):
     manifest = bucket.json("out/run/_byos/manifest.json")
     in_case = [item for item in manifest["outputs"] if "found_in" not in item]
     assert {item["key"] for item in in_case} == {f"out/run/{path}" for path in outputs(bucket) if "rundir" not in path}
-    assert bucket.json("out/run/_byos/purge.json")["deleted_behind"] == {"files": 5, "bytes": 7_500_006}
+    # What was only open may go too in the moment between the command's end and the last look.
+    behind = bucket.json("out/run/_byos/purge.json")["deleted_behind"]
+    assert behind in ({"files": 5, "bytes": 7_500_006}, {"files": 6, "bytes": 9_500_006})
     assert runs.left_in(directory) == ["byos-run", "byos.toml", "case/", "case/kept.h5", "config", "end", "go"]
 
 

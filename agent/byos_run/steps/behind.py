@@ -62,25 +62,28 @@ class Behind:
         self._whole = whole
         self._stay: set[str] = set()
 
-    def clear(self, candidates: Iterable[Candidate], *, linked: Collection[str], held: Held) -> list[Published]:
+    def clear(
+        self, candidates: Iterable[Candidate], *, linked: Collection[str], held: Callable[[], Held]
+    ) -> list[Published]:
         """Remove what may go of *candidates*; *linked*: paths that a link leads to. Returns what went."""
-        may_go = [each.done for each in candidates if self._may_go(each, linked=linked, held=held)]
+        may_go = [each.done for each in candidates if self._may_go(each, linked=linked)]
+        if not may_go:
+            return []
+        whole, open_now = self._whole(may_go), held()
         gone = []
-        for done in self._whole(may_go):
+        for done in (item for item in whole if item.identity.inode not in open_now.written | open_now.read):
             if remove_if_unchanged(self._root, done.output.path, identity=done.identity):
                 gone.append(done)
             else:
                 self._stay.add(done.output.path)
         return gone
 
-    def _may_go(self, each: Candidate, *, linked: Collection[str], held: Held) -> bool:
+    def _may_go(self, each: Candidate, *, linked: Collection[str]) -> bool:
         path, identity = each.done.output.path, each.done.identity
         return (
             not each.done.output.link_to
             and path not in linked
             and path not in self._stay
-            and identity.inode not in held.written
-            and identity.inode not in held.read
             and (identity.size_bytes >= SMALL_BYTES or each.quiet_s >= _SMALL_WAITS * self._settle_s)
             and not self._wanted.matches_or_lies_below(path)
             and not (self._below and self._wanted.matches_or_lies_below(self._below + path))

@@ -26,7 +26,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.model import ByteSource, Fetched, FetchSettings, S3Url, Stop, Tally
 from byos_run.node import scratch, volumes, workspace
 from byos_run.node.globs import Globs
-from byos_run.node.pool import Pool
+from byos_run.node.pool import Budget, Pool
 from byos_run.node.scratch import Room
 from byos_run.node.tree import DIRECTORY, scan
 
@@ -93,8 +93,9 @@ class Fetcher:
     ) -> None:
         self.wire_of = wire_of
         self.settings = settings
-        self.readers = Pool(name="read", width=connections or _connections(cores))
-        self.workers = Pool(name="unpack", width=max(1, cores))
+        budget = Budget(max(1, cores))
+        self.readers = Pool(name="read", width=connections or _connections(cores), budget=budget)
+        self.workers = Pool(name="unpack", width=max(1, cores), budget=budget)
         self._files = Pool(name="fetch", width=FILES_AT_ONCE)
 
     def __enter__(self) -> Fetcher:

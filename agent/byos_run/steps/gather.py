@@ -2,10 +2,10 @@
 
 ::
 
-    look     who has what open → what is there → what has settled → lots of it, the most worth first, each acknowledged
-             → behind it, if asked: what the bucket has is removed from the case
-    settled  no process of the run has it open for writing, and it is as it was at an earlier look; on a network file system, or
-             where ``/proc`` does not tell who writes, it must have been so for a longer time
+    look     what is there → what is as it was for long enough → who has it open → lots of it, the most worth first, each
+             acknowledged → behind it, if asked: what the bucket has is removed from the case
+    settled  it was the same at two looks at least ``publish.settle`` apart, longer on a network file system or where ``/proc``
+             does not tell who writes; and no process of the run has it open for writing
 
 What changes after it was acknowledged settles again and is sent again; what is acknowledged last is kept. Now and then a new
 look is taken between two lots, so that what became worth more in the meantime does not wait for the rest.
@@ -55,6 +55,8 @@ class Standing:
 class WhileRunning:
     """Publishes what has settled."""
 
+    LOOKS_PER_SETTLE = 4
+
     _SHARE_OF_CORE = 0.003
     """For looking: a large tree is looked at more seldom."""
     _AT_FIRST_S = 0.15
@@ -86,7 +88,7 @@ class WhileRunning:
         self._behind = behind
         self._say = say
         self._removed = removed
-        self._quiet_s = _TICK_S
+        self._quiet_s = max(settle_s, _TICK_S)
         self._empty_quiet_s = max(_EMPTY_S, _EMPTY_WAITS * settle_s)
         self._seen: dict[str, _Seen] = {}
         self._paid_until_s = 0.0
@@ -115,7 +117,9 @@ class WhileRunning:
         """Whether there is more to send that has to be looked at anew."""
         started_s, started_cpu_s = time.monotonic(), time.thread_time()
         try:
-            held, outputs = self._held(), self._find()
+            outputs = self._find()
+            quiet = [output for output in outputs if self._is_quiet(output, started_s)]
+            settled = self._settled(quiet, self._held()) if quiet else []
         except OSError:
             return False
         now_s = time.monotonic()
@@ -124,9 +128,6 @@ class WhileRunning:
         paid_until_s = max(self._paid_until_s, now_s - self._AT_FIRST_S / self._SHARE_OF_CORE)
         self._paid_until_s = paid_until_s + took_cpu_s / self._SHARE_OF_CORE
         self._rest_until = max(self._paid_until_s, now_s + took_s / self._SHARE_OF_TIME)
-        if held.unreadable and self._quiet_s < LONG_QUIET_S:
-            self._take_longer(f"/proc does not tell what process {held.unreadable} of the run has open")
-        settled = [output for output in outputs if self._is_settled(output, held, now_s)]
         self._remember(outputs, now_s)
         if self.presses:
             settled.sort(key=lambda output: -output.identity.size_bytes)
@@ -140,15 +141,22 @@ class WhileRunning:
         self._empty_quiet_s = max(self._empty_quiet_s, self._quiet_s)
         self._say(f"{reason}: a file counts as settled after {self._quiet_s:g} s without a change")
 
-    def _is_settled(self, output: Output, held: Held, now_s: float) -> bool:
+    def _is_quiet(self, output: Output, now_s: float) -> bool:
+        """New to the bucket, and the same for long enough."""
         done, seen = self.acknowledged.get(output.path), self._seen.get(output.path)
         return (
             seen is not None
             and seen.identity == output.identity
             and now_s - seen.since_s >= (self._quiet_s if output.identity.size_bytes else self._empty_quiet_s)
-            and output.identity.inode not in held.written
             and (done is None or done.identity != output.identity)
         )
+
+    def _settled(self, quiet: Sequence[Output], held: Held) -> list[Output]:
+        # Who opens a file after this look changes it before it is read, or while: either is noticed.
+        if held.unreadable and self._quiet_s < LONG_QUIET_S:
+            self._take_longer(f"/proc does not tell what process {held.unreadable} of the run has open")
+            return []
+        return [output for output in quiet if output.identity.inode not in held.written]
 
     def _remember(self, outputs: Sequence[Output], now_s: float) -> None:
         before = self._seen
@@ -190,7 +198,7 @@ class WhileRunning:
             and path not in self._rewritten
             and path not in self.behind
         )
-        for item in self._behind.clear(candidates, linked=linked, held=self._held()):
+        for item in self._behind.clear(candidates, linked=linked, held=self._held):
             self.behind[item.output.path] = self.acknowledged.pop(item.output.path)
             self._removed(item)
 
