@@ -122,8 +122,9 @@ def case_outputs(*, case: Path, fetched: Snapshot, what: str, selection: Selecti
     cannot be read, the case itself included, is unpublished.
     """
     look = _Look(root=case, before=fetched if what == "changed" else None, key_prefix=key_prefix, below="")
+    is_all = selection.is_all
     for path, status in look.walk():
-        if selection.matches(path):
+        if is_all or selection.matches(path):
             look.judge(path, status)
     return look.harvest()
 

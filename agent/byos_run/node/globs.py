@@ -76,6 +76,11 @@ class Selection:
     def of(cls, *, include: Iterable[str], exclude: Iterable[str]) -> Selection:
         return cls(Globs.of(include), Globs.of(exclude))
 
+    @property
+    def is_all(self) -> bool:
+        """Every path is meant; asked once, so that a large tree is not matched path by path."""
+        return not self.exclude.globs and any(glob.text == "**" for glob in self.include.globs)
+
     def matches(self, path: str) -> bool:
         return self.include.matches(path) and not self.exclude.matches(path)
 

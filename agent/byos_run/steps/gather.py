@@ -57,9 +57,9 @@ class WhileRunning:
 
     LOOKS_PER_SETTLE = 4
 
-    _SHARE_OF_CORE = 0.003
+    _SHARE_OF_CORE = 0.002
     """For looking: a large tree is looked at more seldom."""
-    _AT_FIRST_S = 0.15
+    _AT_FIRST_S = 0.08
     """Processor seconds besides, so that a short run is looked at as often as asked."""
     _SHARE_OF_TIME = 0.05
     """A slow file system is looked at more seldom as well."""
