@@ -146,43 +146,32 @@ class _Verifying:
         )  # fmt: skip
 
     def _prover(self, prefix: S3Url) -> Prove:
-        if self._asked.fetch is not None:
-            return self._bringing(prefix, self._asked.fetch)
-        if self._asked.read:
-            return verify.reading(self._wire, readers=self._readers, tally=self._count)
-        return verify.stored(self._wire, tally=self._count)
+        by_store = verify.stored(self._wire, tally=self._count)
+        by_bytes = verify.reading(self._wire, readers=self._readers, tally=self._count)
+        known = by_bytes if self._asked.read else by_store
+        return known if self._asked.fetch is None else self._bringing(prefix, self._asked.fetch, known=known)
 
-    def _bringing(self, prefix: S3Url, directory: Path) -> Prove:
+    def _bringing(self, prefix: S3Url, directory: Path, *, known: Prove) -> Prove:
+        """Makes files; *known* proves the objects of those that are here already."""
         inside = prefix.key[len(self._asked.top.key) :]
         where = directory / safe_path(inside, of=self._asked.top) if inside else directory
         bringer = bring.Bringer(where, overwrite=self._asked.overwrite, tally=self._count)
-        again = verify.reading if self._asked.read else None
-        stored = (
-            again(self._wire, readers=self._readers, tally=self._count)
-            if again
-            else verify.stored(self._wire, tally=self._count)
-        )
+
+        def proven(entry: Entry, take: Callable[[memoryview], None], start: int, begun: int) -> Problem | None:
+            return verify.proven(
+                self._wire, entry, readers=self._readers, tally=self._count, take=take, start=start, begun=begun
+            )
 
         def prove(entry: Entry) -> Problem | None:
             self._wire.stop.check()
             try:
                 if bringer.has(entry):
-                    return stored(entry)
+                    return known(entry)
+                problem = bringer.bring(entry, proven=proven)
             except bring.Differs as reason:
-                self._count.add(files=1)
-                return Problem("in the way", entry.path, str(reason))
-            kept: list[Problem] = []
-
-            def proven(entry: Entry, take: Callable[[memoryview], None], start: int, begun: int) -> str:
-                problem, _ = verify.proven(
-                    self._wire, entry, readers=self._readers, tally=self._count, take=take, start=start, begun=begun
-                )
-                kept[:] = [problem] if problem else []
-                return problem.kind if problem else ""
-
-            bringer.bring(entry, proven=proven)
+                problem = Problem("in the way", entry.path, str(reason))
             self._count.add(files=1)
-            return kept[0] if kept else None
+            return problem
 
         return prove
 

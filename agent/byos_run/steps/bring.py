@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional, TypeVar
 
 from byos_run import crc, errors
 from byos_run.errors import printable
@@ -26,8 +26,9 @@ PART = ".byos-part"
 _READ_BYTES = 1 << 20
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
-Proven = Callable[[Entry, Callable[[memoryview], None], int, int], str]
-"""(entry, take, start, CRC-32 before start) → "" if the object is what the manifest says, else what is wrong."""
+Wrong = TypeVar("Wrong")
+Proven = Callable[[Entry, Callable[[memoryview], None], int, int], Optional[Wrong]]
+"""(entry, take, start, CRC-32 before start) → None if the object is what the manifest says, else what is wrong."""
 
 
 class Bringer:
@@ -52,8 +53,8 @@ class Bringer:
             raise Differs(f"{str(target)!r} is there and differs; --overwrite replaces it")
         return False
 
-    def bring(self, entry: Entry, *, proven: Proven) -> str:
-        """Make the file; "" or what is wrong with the object. Raises NodeUnfit, what *proven* raises."""
+    def bring(self, entry: Entry, *, proven: Proven[Wrong]) -> Wrong | None:
+        """Make the file; None, or what is wrong with the object. Raises NodeUnfit, what *proven* raises."""
         target = self._directory / entry.path
         part = target.with_name(target.name + PART)
         with _told(target):
@@ -61,7 +62,7 @@ class Bringer:
             descriptor = os.open(part, _OPEN, 0o644)
             try:
                 wrong = self._fill(descriptor, entry, proven)
-                if not wrong:
+                if wrong is None:
                     if entry.mtime_s:
                         os.utime(descriptor, (entry.mtime_s, entry.mtime_s))
                     os.replace(part, target)
@@ -69,15 +70,15 @@ class Bringer:
                 os.close(descriptor)
         return wrong
 
-    def _fill(self, descriptor: int, entry: Entry, proven: Proven) -> str:
+    def _fill(self, descriptor: int, entry: Entry, proven: Proven[Wrong]) -> Wrong | None:
         """What is there of the part, then the rest; from the start if that does not prove right."""
         checksum, size = _crc_of_part(descriptor, limit=entry.size_bytes)
         for start, begun in dict.fromkeys(((size, checksum), (0, 0))):
             os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)
             wrong = proven(entry, lambda piece: self._write(descriptor, piece), start, begun)
-            if not wrong:
-                return ""
+            if wrong is None:
+                return None
         os.ftruncate(descriptor, 0)  # so that the next one begins anew
         return wrong
 

@@ -153,7 +153,7 @@ def reading(wire: Wire, *, readers: Pool, tally: Tally) -> Prove:
     """By the bytes themselves."""
 
     def prove(entry: Entry) -> Problem | None:
-        problem, _ = proven(wire, entry, readers=readers, tally=tally, take=lambda _: None)
+        problem = proven(wire, entry, readers=readers, tally=tally, take=lambda _: None)
         tally.add(files=1)
         return problem
 
@@ -169,15 +169,15 @@ def proven(
     take: Callable[[memoryview], None],
     start: int = 0,
     begun: int = 0,
-) -> tuple[Problem | None, int]:
+) -> Problem | None:
     """Read *entry* from byte *start* on, hand each piece to *take* in order, and compare size and CRC-32 at the end.
 
-    *begun*: the CRC-32 of the bytes before *start*. Returns what is wrong, and how many bytes there are.
+    *begun*: the CRC-32 of the bytes before *start*. Returns what is wrong.
     """
     try:
         source = ranges.open_object(wire, S3Url(wire.line.bucket, entry.key))
         if source.size_bytes != entry.size_bytes:
-            return _wrong_size(entry, source.size_bytes), source.size_bytes
+            return _wrong_size(entry, source.size_bytes)
         found = begun
         for piece in _pieces(source, start=start, readers=readers):
             wire.stop.check()
@@ -186,11 +186,11 @@ def proven(
             tally.add(bytes_in=len(piece))
             source.release(piece)
     except errors.MissingInput:
-        return Problem("missing", entry.path), 0
+        return Problem("missing", entry.path)
     except (errors.BadInput, errors.StoreRefused, errors.StoreUnreachable) as error:
-        return _unreadable(entry, error), 0
+        return _unreadable(entry, error)
     checksum = crc.base64_of(found)
-    return (None if checksum == entry.crc32 else _wrong_checksum(entry, checksum)), source.size_bytes
+    return None if checksum == entry.crc32 else _wrong_checksum(entry, checksum)
 
 
 def _pieces(source: ByteSource, *, start: int, readers: Pool) -> Iterator[memoryview]:
