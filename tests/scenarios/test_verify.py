@@ -203,6 +203,22 @@ def test_a_run_that_was_copied_is_verified_where_it_is(verify, bucket):
     assert 0 == verify("archive/2026/", "--read").code
 
 
+def test_without_the_right_to_list(verify, bucket):
+    """One run is verified, and what was not looked for is said; AWS's 403 for what is not there is told as what it may be."""
+    doe.ended(bucket, "out/run/", {"a": b"1"})
+    bucket.put("out/run/stray", b"x")
+    denied = Refuse(403, "AccessDenied")
+    missing = Rule(denied, method="GET", key="nothing/_byos/")
+    with FaultProxy(bucket.store, Rule(denied, query="list-type=2"), missing) as proxy:
+        store = bucket.store._replace(endpoint_url=proxy.endpoint_url)
+        ran = verify("out/run/", store=store)
+        assert (0, True) == (ran.code, "cannot be listed" in ran.output), ran.output
+        ran = verify("out/", store=store)
+        assert (77, True) == (ran.code, "s3:ListBucket" in ran.error)
+        ran = verify("nothing/", store=store)
+        assert (77, True) == (ran.code, "does not exist: without s3:ListBucket the store does not say" in ran.error)
+
+
 def test_verify_names_what_is_wrong_with_its_command_line(run_byos, verify, bucket, minio_store):
     """64: no prefix, a flag of a run, --overwrite alone; 66: no run, no bucket."""
     for words in (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Callable, TypeVar
 
 from byos_run import errors
-from byos_run.bucket import objects
+from byos_run.bucket import objects, ranges
 from byos_run.bucket import url as s3url
 from byos_run.bucket.wire import Wire
 from byos_run.model import S3Url
@@ -40,7 +40,10 @@ def runs_below(wire: Wire, top: S3Url, *, look: Callable[[S3Url], T | None], poo
     *look* returns None where there is no run; it is called by many threads. Raises MissingInput for a bucket that does not
     exist, AccessRefused, StoreUnreachable, Stopped.
     """
-    found = look(top)
+    try:
+        found = look(top)
+    except errors.AccessRefused as error:
+        raise ranges.refused(error, top.child("_byos/")) from None
     if found is not None:
         yield found
         return
