@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-stores test-nodes bench lint lock clean
+.PHONY: help build smoke test test-stores test-nodes test-slurm bench lint lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -25,6 +25,9 @@ test-stores:  ## the contract of a store and the whole job on MinIO, SeaweedFS a
 
 test-nodes:  ## the file on every Python and in every broken surrounding; writes packaging/NODES.md
 	@$(dev)/bin/python -m tests.nodes
+
+test-slurm:  ## arrays, scancel, time limits, requeue, srun on a real Slurm of one node; needs root and apt-get; 6 minutes
+	@$(dev)/bin/python -m pytest -v tests/slurm/jobs.py $(ARGS)
 
 bench:  ## the race against the shell script, s5cmd and rclone; writes tests/bench/RESULTS.md (ARGS="small --rounds 3")
 	@$(PYTHON) tests/bench/bench.py $(ARGS)

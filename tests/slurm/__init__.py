@@ -1,0 +1,1 @@
+"""byos-run under a real Slurm: `make test-slurm`."""
