@@ -19,6 +19,7 @@ from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
 from byos_run.model import Attempt, Case, Fetched, Published, Purged, S3Url, Skipped, Solved, Unpublished
 from byos_run.node import cores, files, journal, neighbour, scratch, workspace
 from byos_run.node.pool import Every
+from byos_run.node.traces import Traces
 from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.publishing import Delivery, Publishing
 from byos_run.steps import claim, fetch, purge, record, render, solve
@@ -226,18 +227,21 @@ class Run:
         self.stop.check()
         self.journal.phase("solve")
         book.log.info(f"starting: {' '.join(self.opened.launch.command)}", cores=self.opened.launch.slot.count)
-        with (
-            book.phase("solve", quiet=not book.lines.is_live or job.solver.echo == "all") as count,
-            self._publishing().beside_solver(count) as begin,
-        ):
-            solved = solve.solve(
-                launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
-                stop=self.stop, echo=book.lines.pass_through, on_start=self.gauge.following(begin), warn=book.warn,
-                memory=self.gauge.meter.memory,
-            )  # fmt: skip
+        traces = Traces()
+        try:
+            with (
+                book.phase("solve", quiet=not book.lines.is_live or job.solver.echo == "all") as count,
+                self._publishing().beside_solver(count) as begin,
+            ):
+                solved = solve.solve(
+                    launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
+                    stop=self.stop, echo=book.lines.pass_through, on_start=self.gauge.following(begin), warn=book.warn,
+                    memory=self.gauge.meter.memory, saw=traces.saw,
+                )  # fmt: skip
+        finally:
+            traces.clean()
         self.solved = solved
         self._note(lambda: self.journal.solved(solved))
-        workspace.remove_shared_memory(solved.shared_memory)
         if solved.stop_file:  # ours, not an output, and a restart would take it for a request
             workspace.remove_file_now(self.room.case / solved.stop_file)
         for note in solved.notes:

@@ -18,7 +18,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.endings import know_ends
 from byos_run.errors import printable
 from byos_run.model import Job, Place, S3Url, StoreSettings
-from byos_run.node import journal, neighbour, process, scratch, workspace
+from byos_run.node import journal, neighbour, process, scratch, traces, workspace
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
@@ -122,6 +122,7 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     book.keep_log(run_log=own / RUN_LOG, solver_log=own / SOLVER_LOG)
     for left in process.end_leftovers():
         book.warn(f"a process that a dead run of ours left was ended: {left.name} ({left.pid})")
+    traces.clean_dead()
     if told := know_ends(job=job, place=place, stop=stop):
         book.log.info(told)
     earlier = opened.earlier()

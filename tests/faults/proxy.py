@@ -156,7 +156,7 @@ class FaultProxy:
                 pass
             talk.client.sendall(refusal(fault, method=request.method))
             return True
-        if isinstance(fault, rules.Call) and fault.at_byte < 0:
+        if isinstance(fault, rules.Call) and fault.at_byte < 0 and not fault.when:
             fault.hook()
         self._pace.request()
         talk.upstream.sendall(head.encoded())
@@ -178,8 +178,7 @@ class FaultProxy:
             for _ in message.body_of(talk.from_store, head, answers=request.method):
                 pass
             raise Cutoff
-        if isinstance(fault, rules.Stall):
-            self._closing.wait(fault.seconds)
+        self._before_answer(fault)
         body: Iterable[bytes] = message.body_of(talk.from_store, head, answers=request.method)
         if isinstance(fault, rules.IgnoreRange) and head.status == 206:
             for _ in body:
@@ -191,10 +190,18 @@ class FaultProxy:
             head, body = stripped(head, body, fault)
         talk.client.sendall(head.encoded())
         self._body(talk.client, body, fault)
+        if isinstance(fault, rules.Call) and fault.when == "passed":
+            fault.hook()
         return "close" not in (
             head.headers.get("connection", "").lower(),
             request.headers.get("connection", "").lower(),
         )
+
+    def _before_answer(self, fault: rules.Fault | None) -> None:
+        if isinstance(fault, rules.Stall):
+            self._closing.wait(fault.seconds)
+        if isinstance(fault, rules.Call) and fault.when == "answered":
+            fault.hook()
 
     def _body(self, client: socket.socket, body: Iterable[bytes], fault: rules.Fault | None) -> None:
         sent = 0

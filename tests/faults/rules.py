@@ -86,10 +86,14 @@ class Drip:
 
 @dataclass(frozen=True)
 class Call:
-    """`hook` is called, then all goes on: before the request is forwarded, or when so many bytes of the answer have gone."""
+    """`hook` is called, then all goes on: before the request is forwarded, or when so many bytes of the answer have gone.
+
+    `when`: "" as above; "answered": the store has answered and the client does not know; "passed": the answer has just gone.
+    """
 
     hook: Callable[[], object]
     at_byte: int = -1
+    when: str = ""
 
 
 Fault = Union[Refuse, Reset, LoseAnswer, Stall, Cut, Corrupt, IgnoreRange, WrongRange, Strip, Drip, Call]

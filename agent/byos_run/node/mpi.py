@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from byos_run.node.members import environ_of
 from byos_run.node.process import ask
@@ -42,6 +42,9 @@ _OPEN_MPI_LIBRARY = re.compile(rb"/lib(?:mpi\.so\.(?:20|40)|open-pal\.so|open-rt
 _MPICH_LIBRARY = re.compile(rb"/lib(?:mpi\.so\.12|mpich\.so|pmpich)")
 _PMIX_LIBRARY = re.compile(rb"/libpmix?2?\.so")
 _SHARED_MEMORY = re.compile(rb"/dev/shm/[^\n]+")
+SESSION = re.compile(rb"/[^\n]*/(?:ompi|ompi\.[^/\n]+/pid)\.(\d+)")
+"""Directory that Open MPI's launcher makes for its ranks, with its own number: ``ompi.PID``, before 5 ``ompi.HOST.UID/pid.PID``."""
+_BELOW_SESSION = re.compile(rb"(" + SESSION.pattern + rb")/[^\n]*")
 
 
 class Rank(NamedTuple):
@@ -63,6 +66,8 @@ class Mapped(NamedTuple):
     pmi_client: bool
     """A separate PMI or PMIx library, by which a foreign launcher may serve it after all."""
     shared_memory: tuple[str, ...]
+    sessions: tuple[str, ...]
+    """Open MPI's session directories in which it has a file mapped."""
 
 
 def rank_of(each: Kin, *, given: Mapping[str, str]) -> Rank | None:
@@ -95,6 +100,7 @@ def mapped(pid: int) -> Mapped:
         bool(_MPICH_LIBRARY.search(text)),
         bool(_PMIX_LIBRARY.search(text)),
         tuple(sorted(segments)),
+        tuple(sorted({os.fsdecode(found[1]) for found in _BELOW_SESSION.finditer(text)})),
     )
 
 
@@ -124,8 +130,17 @@ def to_stop(processes: Sequence[Kin], *, ranks: Sequence[Rank]) -> list[int]:
 class Lookout:
     """Watches one run; asked by one thread, every other second, more often at the start."""
 
-    def __init__(self, *, given: Mapping[str, str], launcher: int, shim: int) -> None:
+    def __init__(
+        self,
+        *,
+        given: Mapping[str, str],
+        launcher: int,
+        shim: int,
+        saw: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        """*saw* hears of shared memory and session directories that the run's processes have mapped."""
         self._given = given
+        self._saw = saw
         self._shim = shim
         self._launcher = launcher
         self._known: dict[tuple[int, int], Rank] = {}
@@ -164,10 +179,13 @@ class Lookout:
     def look_at_maps(self, processes: Sequence[Kin]) -> None:
         """Costs about 0.1 ms for each process, and its memory lock for as long."""
         ranks = {rank.pid: rank for rank in self.ranks}
+        of_run = {self._launcher, *(each.pid for each in processes)}
         wrong = 0
         for each in processes:
             its = mapped(each.pid)
             self.shared_memory.update(its.shared_memory)
+            self._saw(its.shared_memory)
+            self._saw(path for path in its.sessions if int(path.rpartition(".")[2]) in of_run)
             wrong += each.pid in ranks and _is_alone(ranks[each.pid], its)
         everybody = wrong >= 2 and wrong == len({rank.number for rank in self.ranks}) == self.ranks[0].size
         if not everybody:

@@ -6,7 +6,8 @@ Run as a program of its own, ``python -EsS shim.py STATUS CONTROL AGENT`` (two d
     adopt every orphan of the run (subreaper), be readable by nobody (not dumpable), hear of the agent's death (PDEATHSIG)
     start the launcher: a process group of its own, standard input /dev/null, TERM when this process dies
     reap all that ends; say on STATUS how the launcher began and ended
-    when CONTROL is closed or the agent is gone: TERM, a second, KILL until nothing of the run lives
+    when CONTROL is closed or the agent is gone: TERM, a second, KILL until nothing of the run lives;
+    then the shared memory that it had mapped goes, unless somebody else has it mapped
 
 Signals that reach the whole job (``scancel``) are the agent's to answer; this process stays until the agent is gone.
 The upper half reads ``/proc`` and is shared with ``node.process``.
@@ -20,6 +21,7 @@ import ctypes
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -82,6 +84,12 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def shared_memory(pid: int) -> set[bytes]:
+    """Paths below /dev/shm that *pid* has mapped."""
+    lines = read_small(f"/proc/{pid}/maps").split(b"\n")
+    return {b"/dev/shm/" + line.partition(b" /dev/shm/")[2] for line in lines if b" /dev/shm/" in line}
+
+
 def descendants(table: Mapping[int, Kin], roots: Iterable[int]) -> set[int]:
     """Pids of *table* below *roots*, the roots not among them."""
     children: dict[int, list[int]] = {}
@@ -119,6 +127,16 @@ def _signal(numbers: Iterable[int], which: int) -> None:
             os.kill(pid, which)
         except (ProcessLookupError, PermissionError):
             continue
+
+
+def _unlink(segment: bytes) -> None:
+    """Nobody else is left to do it: the agent, whose work it would be, is dead."""
+    try:
+        status = os.lstat(segment)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            os.unlink(segment)
+    except OSError:  # gone, or marked as deleted already
+        return
 
 
 class _Shim:
@@ -186,7 +204,9 @@ class _Shim:
             return
 
     def _end(self) -> None:
-        _signal(_living(), signal.SIGTERM)
+        living = _living()
+        left = set().union(*map(shared_memory, living))
+        _signal(living, signal.SIGTERM)
         until = time.monotonic() + _POLITE_S
         while _living() and time.monotonic() < until:
             time.sleep(0.01)
@@ -199,6 +219,10 @@ class _Shim:
             _signal(living, signal.SIGKILL)
             time.sleep(0.002)
             self._reap()
+        if left:
+            left -= set().union(*map(shared_memory, pids()))
+        for path in left:
+            _unlink(path)
 
 
 _FORWARDED = (

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -40,11 +40,19 @@ _POLITE_S = 1.0
 class Watch:
     """Used by the thread that waits for the run; made when it has just started."""
 
-    def __init__(self, running: Running, *, given: dict[str, str], stop: Stop, memory: usage.Memory) -> None:
-        """*given*: the environment that the command was started with."""
+    def __init__(
+        self,
+        running: Running,
+        *,
+        given: dict[str, str],
+        stop: Stop,
+        memory: usage.Memory,
+        saw: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        """*given*: the environment that the command was started with. *saw*: see ``mpi.Lookout``."""
         self._running = running
         self._stop = stop
-        self._lookout = mpi.Lookout(given=given, launcher=running.launcher, shim=running.shim)
+        self._lookout = mpi.Lookout(given=given, launcher=running.launcher, shim=running.shim, saw=saw)
         self.memory = memory
         self.singletons = ""
         """Why these are N one-rank jobs."""

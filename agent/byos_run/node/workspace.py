@@ -161,6 +161,15 @@ def remove_if_unchanged(root: Path, path: str, *, identity: Identity) -> bool:
     return True
 
 
+def is_own_directory(path: Path) -> bool:
+    """A directory, no link to one, of our user."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
 def remove_shared_memory(paths: Iterable[str]) -> list[str]:
     """Delete those segments of *paths*, seen mapped by our ranks, that are plain files of our user; returns what went."""
     removed = []

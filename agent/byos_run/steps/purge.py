@@ -18,8 +18,6 @@ Not promised: files that another process creates after the last look.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from byos_run.node.files import key_path_of
 from byos_run.node.journal import DIRECTORY_NAME
 from byos_run.node.removed import LISTED, Removed
 from byos_run.node.scratch import Room, stages_of
-from byos_run.node.workspace import remove_marked, remove_tree
+from byos_run.node.workspace import is_own_directory, remove_marked, remove_tree
 from byos_run.steps.spare import NEEDED, PLATFORM_LOG, Grounds, Rules
 
 __all__ = ["PLATFORM_LOG", "Grounds", "certificate", "last", "purge"]
@@ -122,7 +120,7 @@ def last(*, job: Job, place: Place, purged: Purged) -> list[Left]:
     left: list[Left] = []
     if not purged.journal_stays and job.purge.when != "never":
         left += remove_tree(place.run_directory / DIRECTORY_NAME, label=f"{DIRECTORY_NAME}/").left
-    if place.unpacked is not None and _is_own_directory(place.unpacked):
+    if place.unpacked is not None and is_own_directory(place.unpacked):
         left += remove_tree(place.unpacked).left
     return left
 
@@ -157,14 +155,6 @@ def _purge_run_directory(rules: Rules, run_directory: Path, *, later: list[str])
         if done > len(later) and look.nothing:
             break
     return removed
-
-
-def _is_own_directory(path: Path) -> bool:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _written(path: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -76,11 +76,13 @@ def solve(
     on_start: Callable[[Running], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
     memory: Memory | None = None,
+    saw: Callable[[Iterable[str]], None] = lambda _: None,
 ) -> Solved:
     """Run the command to its end; call it from the main thread.
 
     *echo* gets the solver's output as ``solver.echo`` asks, whole lines, from another thread; it must not block.
-    *on_start* gets the running command once it runs, *warn* hears of a stall at once, *memory* is told what the run uses.
+    *on_start* gets the running command once it runs, *warn* hears of a stall at once, *memory* is told what the run uses,
+    *saw* what MPI would leave on the node if all were killed.
     Raises NodeUnfit (the command cannot be executed, singletons), UsageError (``solver.directory`` is not in the case),
     Stopped (before the start).
     """
@@ -105,7 +107,7 @@ def solve(
         raise NodeUnfit(f'command "{program.path}" cannot be executed: {error.strerror}', hint=_SHEBANG) from error
     with running:
         on_start(running)
-        watch = Watch(running, given=launch.environ, stop=stop, memory=memory or Memory())
+        watch = Watch(running, given=launch.environ, stop=stop, memory=memory or Memory(), saw=saw)
         reason = _until_over(watch, running=running, job=job, case=case, warn=warn)
         if reason:
             stop_file = directory / job.solver.stop_file if job.solver.stop_file else None
