@@ -34,13 +34,14 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run COMMAND --help
        byos-run --version [--json]
 
-  run     input from the bucket, the MPI command, proven outputs back into it, the run directory emptied;
-          what is asked stands in byos.toml, in flags and in BYOS_* variables
-  fetch   the stage-in alone: download and unpack while it streams
-  verify  manifests against the bucket: is every output there, as it was acknowledged?
-  status  how the runs below a prefix stand
-  rehearse
-          a whole DOE on this machine as the platform would do it
+  run       input from the bucket, the MPI command, proven outputs back into it,
+            the run directory emptied; what is asked stands in byos.toml, in
+            flags and in BYOS_* variables
+  fetch     the stage-in alone: download and unpack while it streams
+  verify    manifests against the bucket: is every output there, as it was
+            acknowledged?
+  status    how the runs below a prefix stand
+  rehearse  a whole DOE on this machine as the platform would do it
 
 Every command takes -q (warnings, errors and the result alone) and -v (details).
 """
@@ -174,9 +175,13 @@ def _version(unpacked: str, *, as_json: bool) -> int:
 
 
 def _exit_codes(*only: int) -> str:
-    lines = [f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items() if not only or code in only]
-    own = [] if only else ["  else the solver's own code, as it is; 128 + signal if its launcher died of one"]
-    return "\n".join(["", "exit codes:", *lines, *own, ""])
+    import textwrap
+
+    told = {str(code): meaning for code, meaning in EXIT_CODES.items() if not only or code in only}
+    if not only:
+        told["else"] = "the solver's own code, as it is; 128 + signal if its launcher died of one"
+    lines = [textwrap.fill(f"  {code:<5} {meaning}", 80, subsequent_indent=" " * 8) for code, meaning in told.items()]
+    return "\n".join(["", "exit codes:", *lines, ""])
 
 
 def _print(text: str) -> int:

@@ -25,11 +25,14 @@ from byos_run.terminal import Terminal
 _LAST_WORDS_S = 5.0
 
 USAGE = """\
-usage: byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...] [--fetch-max-KEY VALUE ...]
+usage: byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
+                      [--fetch-max-KEY VALUE ...]
 
-Downloads and unpacks while it streams: .zip .tar .tar.gz .tgz .tar.zst .tar.bz2 .tar.xz; any other object
-becomes a file. A KEY that ends in "/" is a prefix. DIRECTORY must be empty or absent; it appears whole or
-not at all. Keys come from a config file in the working directory, the environment, or the usual places.
+Downloads and unpacks while it streams: .zip .tar .tar.gz .tgz .tar.zst .tar.bz2
+.tar.xz; any other object becomes a file. A KEY that ends in "/" is a prefix.
+DIRECTORY must be empty or absent; it appears whole or not at all. Keys come
+from a config file in the working directory, the environment, or the usual
+places.
 """
 
 
