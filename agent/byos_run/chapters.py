@@ -208,6 +208,8 @@ class Run:
             book.log.info(f"fetched {log.count(len(self.fetched), 'object')}, {log.size(total)}")
         if local:
             book.log.info(f"copied {log.count(len(local), 'local file')} over the case: {', '.join(local[:_NAMED])}")
+        elif job.fetch.local:
+            book.warn(f"fetch.local names no file of {self.place.run_directory}: nothing was copied over the case")
         if job.template.files:
             book.log.info(render.rendered_line(rendered), **log.facts(asdict(rendered)))
 

@@ -54,9 +54,8 @@ class Kit:
         """Everything that a run finds when it starts. Raises NodeUnfit."""
         try:
             directory.mkdir(parents=True)
-            for name, content in self.files.items():
-                text = content.decode("utf-8", "surrogateescape")
-                (directory / name).write_bytes(fill(text, row.cells).encode("utf-8", "surrogateescape"))
+            for name in self.files:
+                self._fill(name, row, directory)
             if self.config:
                 (directory / "config").write_text(self.config, encoding="utf-8")
                 (directory / "config").chmod(0o600)
@@ -65,10 +64,14 @@ class Kit:
         except OSError as error:
             raise NodeUnfit(f"cannot lay down {str(directory)!r}: {error.strerror}") from error
 
-    def job(self, directory: Path) -> Job:
-        """What a run in *directory* is asked for. Raises UsageError."""
-        place = Place(run_directory=directory, environ=self.environ())
-        return settle(arguments=self.arguments, place=place)
+    def job(self, row: Row, directory: Path) -> Job:
+        """What the run of *row* will be asked for; its job file is laid into *directory*. Raises UsageError."""
+        self._fill(JOB_FILE, row, directory)
+        return settle(arguments=self.arguments, place=Place(run_directory=directory, environ=self.environ()))
+
+    def _fill(self, name: str, row: Row, directory: Path) -> None:
+        text = self.files[name].decode("utf-8", "surrogateescape")
+        (directory / name).write_bytes(fill(text, row.cells).encode("utf-8", "surrogateescape"))
 
     def program(self, directory: Path) -> Program:
         """The command of the platform's job. Raises NodeUnfit."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -60,7 +61,6 @@ platform's storage: nothing but each run's own log is the pass.
   --sample            make small inputs instead of copying
   --directory DIR     where the runs work; it must not be there yet
   --keep              leave the runs' directories, also of those that passed
-  --price-core-hour X what a core costs for an hour, for the totals
   --json              one document on standard output
   --command TEXT      replaces the solver; every other flag of "run" does too
 """
@@ -86,7 +86,6 @@ class _Asked:
     sample: bool
     directory: str
     keep: bool
-    price_core_hour: float
     as_json: bool
     arguments: tuple[str, ...]
     """Flags of ``run``, for each run."""
@@ -95,6 +94,8 @@ class _Asked:
 def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked = _asked(words)
+    if sys.platform != "linux":
+        raise errors.NodeUnfit("a rehearsal needs Linux, as the runs do")
     program = stand_in.find_program(asked.store, place.environ.get("PATH", os.defpath)) if asked.store else ""
     kit = kit_in(place, arguments=asked.arguments, slot=asked.slot)
     found = table.parse(read_table(place.run_directory / asked.table), name=asked.table)
@@ -115,7 +116,7 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
             book.log.info(f"{count} in {asked.slot.slots} × {log.count(asked.slot.cores, 'core')}, below {base}")
             screen.begin(runs)
             run_all(runs, kit=kit, stop=stop, evidence=stores.evidence, show=lambda: screen.draw(runs), keep=asked.keep)
-        show(screen.end(runs, price_core_hour=asked.price_core_hour, as_json=asked.as_json))
+        show(screen.end(runs, as_json=asked.as_json))
     finally:
         outlet.close(within_s=_LAST_WORDS_S)
     if stop.asked:
@@ -130,16 +131,13 @@ def _asked(words: Sequence[str]) -> _Asked:
     end = words.index("--") if "--" in words else len(words)
     given = sort_words(
         words[:end], command="rehearse", switches=("--sample", "--keep", "--json"),
-        values=("--rows", "--slots", "--cores", "--store", "--directory", "--price-core-hour"),
+        values=("--rows", "--slots", "--cores", "--store", "--directory"),
     )  # fmt: skip
     problems = [] if len(given.places) == 1 else ["rehearse needs one table: inputs.csv"]
     if "--sample" in given.switches and "--store" not in given.values:
         problems.append("--sample: it needs --store minio: nothing is written to your own store but outputs")
     slots = _number(given.values, "--slots", problems)
     width = _number(given.values, "--cores", problems)
-    price = given.values.get("--price-core-hour", "0")
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", price):
-        problems.append(f"--price-core-hour: {price!r} is not a number from 0")
     if problems:
         raise errors.UsageError(problems, hint="byos-run rehearse --help")
     usable = cores.usable().count
@@ -147,7 +145,7 @@ def _asked(words: Sequence[str]) -> _Asked:
     return _Asked(
         table=given.places[0], rows=given.values.get("--rows", ""), slot=Slot(slots or max(1, usable // width), width),
         store=given.values.get("--store", ""), sample="--sample" in given.switches,
-        directory=given.values.get("--directory", ""), keep="--keep" in given.switches, price_core_hour=float(price),
+        directory=given.values.get("--directory", ""), keep="--keep" in given.switches,
         as_json="--json" in given.switches, arguments=(*given.keys, *words[end:]),
     )  # fmt: skip
 
@@ -194,18 +192,19 @@ def _planned(found: Table, *, asked: _Asked, kit: Kit, base: Path) -> list[Run]:
     """Every row settled, and its command found. Raises UsageError with the problems of all, NodeUnfit."""
     plan, runs = base / "plan", []
     told: dict[str, list[int]] = {}
-    for row in _picked(found, asked.rows):
-        try:
-            kit.lay_down(row, plan)
-            runs.append(Run(row, kit.job(plan), base / f"row-{row.number}"))
-        except errors.UsageError as error:
-            for problem in error.problems:
-                told.setdefault(problem, []).append(row.number)
-        finally:
-            workspace.remove_tree(plan)
+    plan.mkdir()
+    try:
+        for row in _picked(found, asked.rows):
+            try:
+                runs.append(Run(row, kit.job(row, plan), base / f"row-{row.number}"))
+            except errors.UsageError as error:
+                for problem in error.problems:
+                    told.setdefault(problem, []).append(row.number)
+    finally:
+        workspace.remove_tree(plan)
     if told:
         raise errors.UsageError([f"{_rows(numbers)}: {problem}" for problem, numbers in told.items()][:_NAMED])
-    for job in {run.job.command: run.job for run in runs}.values():
+    for job in {run.job.command[0]: run.job for run in runs}.values():
         try:
             solve.prepare(job=job, place=Place(run_directory=base, environ=kit.environ()))
         except errors.NodeUnfit as error:

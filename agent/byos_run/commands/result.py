@@ -61,11 +61,11 @@ class Shown:
                 self._show(f"row {run.row.number}: {_line(run)}\n")
             self._states[run.row.number] = run.state
 
-    def end(self, runs: Sequence[Run], *, price_core_hour: float, as_json: bool) -> str:
+    def end(self, runs: Sequence[Run], *, as_json: bool) -> str:
         """The result as text, or as a document."""
         seconds = time.monotonic() - self._started_s
         cores = self._slot.slots * self._slot.cores
-        totals = _sums(runs, seconds=seconds, price_core_hour=price_core_hour, cores=self._slot.cores)
+        totals = _sums(runs, seconds=seconds, cores=self._slot.cores)
         if as_json:
             document = {
                 "passed": all(run.passed for run in runs),
@@ -78,7 +78,7 @@ class Shown:
             f"{log.size(totals['bytes_in'])} in, {log.size(totals['bytes_out'])} out in "
             f"{log.count(totals['files_out'], 'file')}"
         )
-        cost = f", {totals['cost']:.2f} at {price_core_hour:g} an hour" if price_core_hour else ""
+        cost = f", cost {totals['cost']:.4g}" if totals["cost"] else ""
         hours = f"{totals['core_hours']:.3g} core hours{cost}"
         lines = [
             *_left_lines(runs),
@@ -158,9 +158,14 @@ def _bytes_in(run: Run) -> int:
     return sum(item["bytes"] for item in items if isinstance(item.get("bytes"), int))
 
 
-def _sums(runs: Sequence[Run], *, seconds: float, price_core_hour: float, cores: int) -> dict[str, Any]:
+def _cost(run: Run, *, cores: int) -> float:
+    """By the prices of the job file's [report]."""
+    prices = run.job.report
+    return run.seconds * cores / 3600 * prices.price_core_hour + _bytes_out(run) / 1e9 * prices.price_gb
+
+
+def _sums(runs: Sequence[Run], *, seconds: float, cores: int) -> dict[str, Any]:
     counts = Counter(run.state for run in runs)
-    core_hours = sum(run.seconds for run in runs) * cores / 3600
     return {
         "runs": len(runs),
         **{state.replace(" ", "_"): counts[state] for state in _COLOURS},
@@ -170,8 +175,8 @@ def _sums(runs: Sequence[Run], *, seconds: float, price_core_hour: float, cores:
         "files_left": sum(len(run.left) for run in runs),
         "bytes_left": sum(sum(run.left.values()) for run in runs),
         "seconds": round(seconds, 3),
-        "core_hours": round(core_hours, 6),
-        "cost": round(core_hours * price_core_hour, 6),
+        "core_hours": round(sum(run.seconds for run in runs) * cores / 3600, 6),
+        "cost": round(sum(_cost(run, cores=cores) for run in runs), 6),
     }
 
 
