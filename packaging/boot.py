@@ -91,6 +91,10 @@ def set_aside():
 
 
 def end(_number, _frame):
+    try:
+        os.write(1, b"byos-run | exit 75 (byos-run's code): stopped by a signal before anything was begun\n")
+    except OSError:
+        raise SystemExit(STOPPED) from None  # nobody reads: no error
     raise SystemExit(STOPPED)
 
 

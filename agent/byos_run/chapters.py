@@ -275,6 +275,8 @@ class Run:
         total = sum(output.identity.size_bytes for output in outputs)
         with self.book.phase("publish", total_bytes=total) as count:
             self.delivery = delivery = publishing.finish(harvests, outputs, count)
+        if not publishing.own_outputs(SOLVER_LOG):
+            self.book.warn(f"{SOLVER_LOG} is gone: something deleted it from .byos/ while the solver ran")
         self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
         refused = tuple(item for harvest in harvests for item in harvest.unpublished)
         self.published = delivery.outcome.published
@@ -370,9 +372,7 @@ class Run:
         )
         secrets = [str(path.relative_to(self.place.run_directory)) for path in secret_files(self.place)]
         with self.book.phase("purge", quiet=True):
-            self.purged = purge.purge(
-                job=self.job, place=self.place, room=self.room, grounds=grounds, secrets=["config", *secrets]
-            )
+            self.purged = purge.purge(job=self.job, place=self.place, room=self.room, grounds=grounds, secrets=secrets)
         self.book.log.info(sentences.purged_line(self.purged))
         for item in [item for item in self.purged.left if not item.expected][:_NAMED]:
             self.book.log.error(f"left: {item.path}: {item.reason}")
@@ -392,6 +392,12 @@ class Run:
             self.book.close()
             purge.last(job=self.job, place=self.place, purged=self.purged)
         return code, whose
+
+    def meaning_of(self, code: int) -> str:
+        """What *code* means here, where that is not what it usually means; else ""."""
+        if code == errors.StoreUnreachable.code and self.recorded:
+            return "the outputs are whole in the bucket; the certificate of the purge, which is printed above, is not"
+        return ""
 
     def _ending(self, code: int, whose: str) -> dict[str, Any]:
         """What the last heartbeat says more than those before it."""

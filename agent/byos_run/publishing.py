@@ -204,7 +204,7 @@ class Publishing:
             job.report.openmetrics, run_directory=place.run_directory, run_id=self._opened.run_id
         )
         ours = {
-            journal.DIRECTORY_NAME, "byos.toml", "config", purge.PLATFORM_LOG,
+            journal.DIRECTORY_NAME, "byos.toml", purge.PLATFORM_LOG,
             *self._inside(self._room.case, place.shipped_file, place.unpacked, samples, *secret_files(place)),
         }  # fmt: skip
         beside = files.rundir_outputs(

@@ -31,12 +31,15 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
     """One run from its command line to its last line; returns the exit code. Does not raise."""
     process.make_private()
     outlet = Outlet(1)
+    meaning = ""
     book = Book(lines=log.Lines(outlet, terminal=Terminal(1, place.environ), volume=place.volume))
     try:
         job = settle(arguments=arguments, place=place, read_object=partial(read_object, place=place, stop=stop))
         place = enter_row(job, place)
         with Every(_TEND_S, outlet.tend, name="outlet"):
-            code, whose = tell(Run(open_run(job=job, place=place, stop=stop, book=book)))
+            told = Run(open_run(job=job, place=place, stop=stop, book=book))
+            code, whose = tell(told)
+            meaning = told.meaning_of(code)
     except errors.ByosError as error:
         code, whose = error.code, "byos-run's"
         book.tell_error(error)
@@ -49,7 +52,7 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         leave_row(place)
     if outlet.lost_lines:
         book.lines.say(f"{outlet.lost_lines:,} lines were not shown: the reader was too slow; solver.log has them all")
-    book.lines.say(f"exit {code} ({whose} code): {errors.EXIT_CODES.get(code, 'the solver failed')}")
+    book.lines.say(f"exit {code} ({whose} code): {meaning or errors.EXIT_CODES.get(code, 'the solver failed')}")
     book.close()
     outlet.close(within_s=_LAST_WORDS_S)
     return code

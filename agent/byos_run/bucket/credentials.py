@@ -23,6 +23,8 @@ from byos_run.model import Place, StoreSettings
 _LONGEST_CONFIG = 1 << 20
 _AWS_SETTINGS = (
     "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
     "role_arn",
     "sso_start_url",
     "sso_session",

@@ -51,6 +51,7 @@ class Hold:
 
     def __init__(self, wire: Wire, key: str, *, etag: str, attempt: Attempt) -> None:
         self._wire = wire.until(patience_s=_BEAT_PATIENCE_S)
+        self._patience_s = _BEAT_PATIENCE_S
         self._key = key
         self._etag = etag
         self._run_id = attempt.run_id
@@ -65,13 +66,17 @@ class Hold:
                 return
             body = document({**status, "run_id": self._run_id, "attempt": self._number})
             try:
-                self._etag = objects.put(self._wire, self._key, body, if_match=self._etag)
+                wire = self._wire.until(patience_s=self._patience_s)
+                self._etag = objects.put(wire, self._key, body, if_match=self._etag)
+                self._patience_s = _BEAT_PATIENCE_S
             except errors.ConditionFailed:
                 self._look_again()
             except errors.NoSuchObject:
                 self.lost = True
             except (errors.StoreUnreachable, errors.StoreRefused, errors.AccessRefused, errors.Stopped):
-                return
+                self._patience_s = (
+                    0.0  # in an outage one try each, so that nobody waits for a heartbeat again and again
+                )
 
     def _look_again(self) -> None:
         """Our own write may have gone through while its answer was lost."""
