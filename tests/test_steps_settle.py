@@ -646,8 +646,6 @@ BAD_FLAGS = {
     "template in command": (["--", "bash", "-c", "${x}"], 'command after "--": the template was not rendered: ${x}'),
     "row without table": (["--row=3"], "--row: it needs --table"),
     "no table": (["--table", "inputs.csv", "--row=1"], "inputs.csv: it cannot be read: No such file or directory"),
-    "no row": (["--table", "inputs.csv"], "the row is not given: --row N, or one of SLURM_ARRAY_TASK_ID, AWS_BATCH"),
-    "odd row": (["--table", "inputs.csv", "--row", "0x1"], '--row: found "0x1", allowed: a whole number from 1'),
     "table's value": (["--table"], "--table: its value is missing"),
     "table in a bucket": (["--table=s3://data/doe/", "--row=1"], '--table: found "s3://data/doe/", it names no object'),
     "later switch": (["--publish-bundle", "*.dat"], "--publish-bundle: not in this version"),
@@ -733,6 +731,25 @@ def test_problems_of_the_table_stand_beside_the_others(run: Path) -> None:
         "inputs.csv row 1 (line 2): s3_output: it is empty",
         "byos.toml:2: again: found 3, allowed: true or false",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "the row is not given: --row N, or one of SLURM_ARRAY_TASK_ID, AWS_BATCH"),
+        (["--row", "0x1"], '--row: found "0x1", allowed: a whole number from 1'),
+        (["--row", "0"], '--row: found "0", allowed: a whole number from 1'),
+    ],
+    ids=["not-given", "odd", "zero"],
+)
+def test_a_row_that_is_none_stands_beside_problems_of_the_table(run: Path, arguments: list[str], line: str) -> None:
+    """One line for each."""
+    (run / "inputs.csv").write_text("s3_input\n")
+
+    found = problems(run, JOB, "--table", "inputs.csv", *arguments)
+
+    assert line in found[0]
+    assert ['inputs.csv line 1: column "s3_output" is missing'] == found[1:]
 
 
 def test_a_table_in_a_bucket_is_read_with_the_store_of_all_rows(run: Path) -> None:

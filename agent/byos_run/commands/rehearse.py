@@ -28,7 +28,7 @@ from byos_run.commands import result, stand_in
 from byos_run.commands.kit import Kit, Slot, kit_in
 from byos_run.commands.slots import Run, run_all
 from byos_run.model import Job, Place, S3Url, StoreSettings
-from byos_run.node import cores, workspace
+from byos_run.node import cores, process, workspace
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Pool, Stop
 from byos_run.steps import fetch, solve, table
@@ -96,6 +96,7 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
     asked = _asked(words)
     if sys.platform != "linux":
         raise errors.NodeUnfit("a rehearsal needs Linux, as the runs do")
+    process.make_private()
     program = stand_in.find_program(asked.store, place.environ.get("PATH", os.defpath)) if asked.store else ""
     kit = kit_in(place, arguments=asked.arguments, slot=asked.slot)
     found = table.parse(read_table(place.run_directory / asked.table), name=asked.table)
@@ -177,7 +178,7 @@ def _base(asked: _Asked, place: Place) -> Path:
         if not asked.directory:
             return Path(tempfile.mkdtemp(prefix="byos-rehearsal-", dir=place.environ.get("TMPDIR") or None))
         base = place.run_directory / asked.directory
-        base.mkdir(parents=True)
+        base.mkdir(mode=0o700, parents=True)  # a config will lie below
     except FileExistsError:
         raise errors.UsageError([f"--directory: {asked.directory!r} is there already"]) from None
     except OSError as error:

@@ -45,7 +45,7 @@ def render(settings: TemplateSettings, *, case: Path) -> Rendered:
     """Raises UsageError (a glob names no file), BadInput (binary, a link), NodeUnfit (the disk)."""
     if not settings.files:
         return Rendered((), 0, (), tuple(settings.values))
-    values = {os.fsencode(name): value.encode("utf-8", "surrogateescape") for name, value in settings.values.items()}
+    values = {_bytes(name): _bytes(value) for name, value in settings.values.items()}
     try:
         found = {path: _names_in(case, path) for path in _files(settings, case)}
         binary = [f"{printable(path)} is binary" for path, names in found.items() if names is None]
@@ -62,9 +62,17 @@ def render(settings: TemplateSettings, *, case: Path) -> Rendered:
     return Rendered(
         files=tuple(changed),
         replaced=replaced,
-        left=tuple(os.fsdecode(name) for name in names if name not in values),
-        unused=tuple(os.fsdecode(name) for name in values if name not in names),
+        left=tuple(_text(name) for name in names if name not in values),
+        unused=tuple(_text(name) for name in values if name not in names),
     )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def rendered_line(rendered: Rendered) -> str:

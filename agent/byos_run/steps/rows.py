@@ -38,18 +38,26 @@ def row_of(flags: Source, place: Place, *, read: Callable[[S3Url], bytes]) -> Ch
     reference = flags.own.get("--table", "")
     if not reference:
         return Chosen(Source(problems=["--row: it needs --table"] if "--row" in flags.own else []))
+    number = 0
+    problems: list[str] = []
     try:
         number = _number(flags.own.get("--row", ""), place.environ)
-        row = table.parse(content(reference, place.run_directory, read), name=reference).row(number)
     except UsageError as error:
-        return Chosen(Source(problems=list(error.problems), whole=False))
+        problems += error.problems
+    try:
+        found = table.parse(content(reference, place.run_directory, read), name=reference)
+        row = found.row(number) if number else None
+    except UsageError as error:
+        problems += error.problems
+    if problems or row is None:
+        return Chosen(Source(problems=problems, whole=False))
     return Chosen(of_row(row, table=reference), number, row.cells)
 
 
 def _number(text: str, environ: Mapping[str, str]) -> int:
     if not text:
         return table.number_of(environ)
-    if not (text.isdecimal() and text.isascii() and len(text) < 10):
+    if not (text.isdecimal() and text.isascii() and len(text) < 10 and int(text)):
         raise UsageError([f"--row: found {shown(text)}, allowed: a whole number from 1"])
     return int(text)
 
