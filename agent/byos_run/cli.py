@@ -30,6 +30,7 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
        byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
        byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--failed]
+       byos-run report s3://BUCKET/PREFIX/ [-o FILE | --publish]
        byos-run rehearse inputs.csv [--slots N] [--cores N] [--store minio]
        byos-run COMMAND --help
        byos-run --version [--json]
@@ -41,6 +42,8 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
   verify    manifests against the bucket: is every output there, as it was
             acknowledged?
   status    how the runs below a prefix stand
+  report    one HTML page of a DOE: who ended how, where and when, cost,
+            results
   rehearse  a whole DOE on this machine as the platform would do it
 
 Every command takes -q (warnings, errors and the result alone) and -v (details).
@@ -142,6 +145,17 @@ def _status(words: Sequence[str], place: Place) -> int:
     return status.status(words, place=place, stop=stop, show=_print)
 
 
+def _report(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import report
+    from byos_run.node.pool import Stop
+
+    if {"--help", "-h"} & {*words}:
+        return _print(report.USAGE + report.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return report.report(words, place=place, stop=stop, show=_print)
+
+
 def _rehearse(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import rehearse
     from byos_run.node.pool import Stop
@@ -203,4 +217,11 @@ def _refuse(error: ByosError) -> int:
     return error.code
 
 
-_COMMANDS = {"run": _run, "fetch": _fetch, "verify": _verify, "status": _status, "rehearse": _rehearse}
+_COMMANDS = {
+    "run": _run,
+    "fetch": _fetch,
+    "verify": _verify,
+    "status": _status,
+    "report": _report,
+    "rehearse": _rehearse,
+}

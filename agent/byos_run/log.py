@@ -13,6 +13,7 @@ said; verbose, details too. Nothing here blocks: the outlet drops what a slow re
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -172,6 +173,11 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def natural(text: str) -> tuple[tuple[bool, int, str], ...]:
+    """A key to sort by: run-2 before run-10."""
+    return tuple((part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text))
 
 
 def rate(count: float, seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import time
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -55,3 +56,45 @@ def write_status(bucket: Any, prefix: str, **parts: Any) -> dict[str, Any]:
     }  # fmt: skip
     bucket.put(f"{prefix}_byos/status.json", json.dumps(status))
     return status
+
+
+CAUSES = ("rank 3 was killed by signal 9", "licence server 7788@licence did not answer", "time step fell below 1e-{n}")
+
+
+def imagined(number: int, *, top: str = "s3://data/output/doe/", size: int = 200) -> dict[str, Any]:
+    """The manifest of run `number` of a DOE that never was: 25 nodes of 8 slots, a few failures, a few stragglers."""
+    chance = random.Random(number)
+    slot, turn = number % min(size, 200), number // min(size, 200)
+    fetch, solve, publish = 8 + chance.random() * 6, 900 + chance.gauss(0, 60), 2 + chance.random() * 4
+    if number % 41 == 7:
+        solve *= 2.4
+    started = STARTED_AT + turn * 1150 + chance.random() * 20
+    status, code, cause = "complete", 0, None
+    if number % 29 == 5:
+        status, code, cause = "solver-failed", 137, CAUSES[0]
+    elif number % 37 == 11:
+        status, code, cause = "solver-failed", 1, CAUSES[2].format(n=number)
+    elif number % 71 == 3:
+        status, code = "interrupted", 75
+    solve = solve * chance.random() if code else solve
+    outputs = [
+        {"path": f"post/{k:03}.h5", "key": f"output/doe/run-{number}/post/{k:03}.h5", "bytes": 40_000_000 + k * 1000,
+         "crc32": "AAAAAA==", "etag": '"e"', "mtime": started + k, "seconds": 0.4, "attempt": 1}
+        for k in range(12)
+    ]  # fmt: skip
+    phases = [("claim", 0.3, 0, 0), ("fetch", fetch, 174_000_000, 1), ("solve", solve, 410_000_000, 10),
+              ("publish", publish, 70_066_000, 2)]  # fmt: skip
+    at, told = started, []
+    for name, seconds, moved, files in phases:
+        told.append({"name": name, "started_at": at, "seconds": seconds, "bytes": moved, "files": files})
+        at += seconds
+    return {
+        "schema": 1, "run_id": f"{number:032x}", "attempt": 2 if number % 50 == 9 else 1, "status": status, "exit_code": code,
+        "exit_code_is": "the solver's" if status == "solver-failed" else "byos-run's", "error": None, "started_at": started,
+        "ended_at": at, "output": f"{top}run-{number}/", "outputs": outputs, "unpublished": [], "phases": told,
+        "inputs": [{"url": "s3://data/input/case.zip", "bytes": 174_000_000, "unpacked_bytes": 320_000_000, "members": 2001}],
+        "solver": {"seconds": solve, "cores": 8, "cause": cause, "stopped_by": "SIGTERM" if code == 75 else None,
+                   "peak_memory_bytes": int(2e9 + chance.random() * 3e8)},
+        "host": {"name": f"node-{slot // 8 + 1}"}, "versions": {"byos-run": "0.1.0"}, "warnings": [],
+        "results": {"thermo.out:2": 80 + number * 0.1 + chance.gauss(0, 3)}, "price": {"core_hour": 0.04, "gb": 0.023},
+    }  # fmt: skip

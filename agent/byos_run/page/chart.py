@@ -88,7 +88,7 @@ def lines(
     )  # fmt: skip
 
 
-def dots(title: str, points: Sequence[tuple[float, float, str]], *, x_name: str, y_name: str) -> Markup:
+def dots(title: str, points: Sequence[tuple[float, float, str]]) -> Markup:
     """A scatter; each point with what is said of it."""
     shown = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
     if not shown:
@@ -105,7 +105,6 @@ def dots(title: str, points: Sequence[tuple[float, float, str]], *, x_name: str,
     return tag(
         "figure", tag("h3", title),
         _framed(_svg(title, _grid(), drawn), x=(x0, x1), x_unit=NUMBER, y=(y0, y1), unit=NUMBER),
-        tag("figcaption", f"{y_name} over {x_name}", class_="note"),
     )  # fmt: skip
 
 

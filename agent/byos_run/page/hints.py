@@ -24,7 +24,7 @@ SOLVER_HINTS: dict[int, str] = {
     137: "killed: usually by the kernel, for want of memory; take a larger node or fewer ranks",
     139: "segmentation fault: a defect, or a limit (ulimit -s)",
 }
-_ANY_SOLVER = "the solver's own code: its last lines are below, all of it is in _byos/solver.log"
+_ANY_SOLVER = "the solver's own code: what it said last is at the end of _byos/solver.log"
 
 
 def hint_of(code: int | None, *, whose: str) -> str:

@@ -29,12 +29,13 @@ code,.mono,pre,td.path{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"D
 .pill{display:inline-block;padding:2px 11px;border-radius:99px;border:1px solid currentColor;font-size:13px;font-weight:600;
 margin:10px 0 4px}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));margin:26px 0 0;background:var(--raised);
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(168px,1fr));margin:26px 0 0;background:var(--raised);
 border:1px solid var(--line);border-radius:10px;overflow:hidden}
 .tiles>div{padding:13px 16px;box-shadow:0 0 0 1px var(--line);margin:0 1px 1px 0}
-.tiles dt{font-size:12.5px}.tiles dd{margin:1px 0 0;font-size:21px;font-weight:600;letter-spacing:-.01em;
+.tiles dt{font-size:12.5px}.tiles dd{margin:1px 0 0;font-size:20px;font-weight:600;white-space:nowrap;
+letter-spacing:-.01em;
 font-variant-numeric:tabular-nums}
-.tiles dd+dd{font-size:12.5px;font-weight:400;color:var(--soft);letter-spacing:0}
+.tiles dd+dd{white-space:normal;font-size:12.5px;font-weight:400;color:var(--soft);letter-spacing:0}
 dl{margin:0}
 .cause{border-left:3px solid var(--bad);padding:2px 0 2px 16px;margin:24px 0 0}
 .cause b{overflow-wrap:anywhere}
@@ -42,7 +43,10 @@ dl{margin:0}
 .lanes svg{width:100%;height:18px;display:block;background:var(--faint);border-radius:3px}
 .lanes .axis{grid-column:2}
 .lanes .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.dense .lanes{gap:3px 14px}.dense .lanes svg{height:11px}
+.dense .lanes{gap:2px 14px;font-size:12px;line-height:1.35}.dense .lanes svg{height:10px}
+.dense .box{max-height:560px;overflow-y:auto;padding-right:12px;border-block:1px solid var(--line)}
+.dense .lanes .axis{position:sticky;bottom:0;background:var(--paper);padding:3px 0}
+.dense .box:focus-visible{outline:2px solid var(--a)}
 .axis{display:flex;justify-content:space-between;font-size:12px;font-variant-numeric:tabular-nums}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:30px 36px}
 figure{margin:0;min-width:0}
@@ -65,8 +69,8 @@ svg *{vector-effect:non-scaling-stroke}
 .key line{stroke-width:3;stroke-linecap:round}
 .f-claim,.f-purge,.f-settle,.f-record,.f-other{fill:var(--other)}.f-fetch{fill:var(--fetch)}.f-solve{fill:var(--solve)}
 .f-early{fill:var(--early)}.f-publish{fill:var(--publish)}
-.g-complete{fill:var(--good)}.g-solver-failed,.g-refused{fill:var(--bad)}.g-partial,.g-interrupted,.g-dead{fill:var(--publish)}
-.g-running{fill:var(--fetch)}.g-waiting,.g-unknown{fill:var(--other)}
+.g-good{fill:var(--good)}.g-bad{fill:var(--bad)}.g-warn{fill:var(--publish)}.g-running{fill:var(--fetch)}
+.g-other{fill:var(--other)}.running{color:var(--fetch)}.other{color:var(--soft)}
 .scroll{overflow-x:auto;max-height:620px;overflow-y:auto;border:1px solid var(--line);border-radius:10px;
 background:var(--raised)}
 .scroll:focus-visible{outline:2px solid var(--a);outline-offset:2px}
@@ -80,7 +84,7 @@ th button:focus-visible{outline:2px solid var(--a);outline-offset:3px;border-rad
 th[aria-sort=ascending] button:after{content:" \\2191"}th[aria-sort=descending] button:after{content:" \\2193"}
 td.n,th.n{text-align:right;white-space:nowrap}
 td.path{overflow-wrap:anywhere;min-width:15em}
-td.wrap{overflow-wrap:anywhere}
+td.wrap{overflow-wrap:anywhere}td.k{white-space:nowrap}
 tr[hidden]{display:none}
 .find{display:flex;gap:14px;align-items:baseline;flex-wrap:wrap;margin:0 0 10px}
 input[type=search]{font:inherit;font-size:14px;color:inherit;background:var(--raised);border:1px solid var(--line);
@@ -106,7 +110,7 @@ th,td{padding:6px 9px}.tiles dd{font-size:18px}.tiles>div{padding:11px 13px}}
 @media print{:root{--paper:#fff;--raised:#fff;--ink:#000;--soft:#444;--line:#ccc;--faint:#f4f4f4;--fetch:#2f74c0;
 --solve:#1f8a70;
 --early:#e0a458;--publish:#c2700f;--other:#98a1ab;--good:#1d7a4f;--bad:#b9352f;--warn:#8a5a00}
-body{font-size:11pt}main{max-width:none;padding:0}.find{display:none}.scroll,pre{max-height:none;overflow:visible}
+body{font-size:11pt}main{max-width:none;padding:0}.find{display:none}.scroll,pre,.dense .box{max-height:none;overflow:visible}
 h2{break-after:avoid}figure,.tiles,tr,.cause{break-inside:avoid}thead th{position:static}*{print-color-adjust:exact;
 -webkit-print-color-adjust:exact}}
 """.strip().replace("\n", "")

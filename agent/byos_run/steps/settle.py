@@ -50,7 +50,7 @@ from byos_run.steps.sources import (
     of_variables,
 )
 
-__all__ = ["help_of_keys", "settle", "settle_fetch", "settle_store"]
+__all__ = ["help_of_keys", "settle", "settle_fetch", "settle_report", "settle_store"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,13 @@ def settle_fetch(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tup
 def settle_store(*, arguments: Sequence[str], environ: Mapping[str, str], command: str) -> StoreSettings:
     """The same for a command that only speaks with the store: flags and variables of [store]. Raises UsageError."""
     return StoreSettings(**_settled_part(arguments, environ, command=command, uses=("store.",)).get("store", {}))
+
+
+def settle_report(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[ReportSettings, StoreSettings]:
+    """The same for the page of a DOE: prices, and [store]. Raises UsageError."""
+    parts = _settled_part(arguments, environ, command="report", uses=("report.price", "store."))
+    prices = {name: value for name, value in parts.get("report", {}).items() if name.startswith("price")}
+    return ReportSettings(**prices), StoreSettings(**parts.get("store", {}))
 
 
 def _settled_part(
