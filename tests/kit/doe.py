@@ -30,12 +30,12 @@ def entry(bucket: Any, key: str, path: str, content: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ended(bucket: Any, prefix: str, outputs: Mapping[str, bytes], **more: Any) -> dict[str, Any]:
-    """A run at `prefix` that has come to its end: outputs, status, manifest, certificate. Returns the manifest.
+def ended(bucket: Any, prefix: str, files: Mapping[str, bytes], **more: Any) -> dict[str, Any]:
+    """A run at `prefix` that has come to its end: its files as outputs, status, manifest, certificate. Returns the manifest.
 
     `more` replaces parts of the manifest.
     """
-    entries = [entry(bucket, f"{prefix}{path}", path, content) for path, content in outputs.items()]
+    entries = [entry(bucket, f"{prefix}{path}", path, content) for path, content in files.items()]
     manifest = {
         "schema": 1, "run_id": "0" * 32, "attempt": 1, "status": "complete", "exit_code": 0, "output": bucket.url(prefix),
         "outputs": entries, "unpublished": [], **more,

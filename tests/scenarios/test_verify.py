@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
+import tarfile
 
 import pytest
+import zstandard
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Corrupt, Refuse, Rule
-from tests.kit import doe
+from tests.kit import doe, runs
 from tests.scenarios.test_whole_run import WRITES, job
+
+from byos_run.commands.verify import verify_runs
+from byos_run.model import Place
+from byos_run.node.pool import Stop
 
 OUTPUTS = {"result.dat": b"result\n", "sub/big.bin": bytes(range(256)) * 9000, "empty": b"", "a b%20+#&?.h5": b"odd"}
 
@@ -217,6 +224,87 @@ def test_without_the_right_to_list(verify, bucket):
         assert (77, True) == (ran.code, "s3:ListBucket" in ran.error)
         ran = verify("nothing/", store=store)
         assert (77, True) == (ran.code, "does not exist: without s3:ListBucket the store does not say" in ran.error)
+
+
+def packed_run(bucket):
+    """A run with a compressed output and a bundle of three; returns what its files are, and its manifest."""
+    files = {"log.txt": b"line\n" * 700_000, "frames/1": b"one", "frames/2": b"", "frames/3": b"3" * 5000}
+    zstd = zstandard.ZstdCompressor(write_checksum=True)
+    skippable = struct.pack("<II", 0x184D2A5E, 4) + b"tail"
+    text = files["log.txt"]
+    whole = b"".join(zstd.compress(text[at : at + (1 << 20)]) for at in range(0, len(text), 1 << 20)) + skippable
+    log = {
+        **doe.entry(bucket, "out/run/log.txt.zst", "log.txt", whole),
+        "stored_as": "zstd", "original_bytes": len(text), "original_crc32": doe.crc_of(text),
+    }  # fmt: skip
+    frames, places = b"", {}
+    for path in list(files)[1:]:
+        info = tarfile.TarInfo(path)
+        info.size = len(files[path])
+        header = info.tobuf(tarfile.PAX_FORMAT)
+        frame = zstd.compress(header + files[path] + bytes(-info.size % 512))
+        places[path] = {"offset": len(frames), "length": len(frame), "skip": len(header)}
+        frames += frame
+    frames += zstd.compress(bytes(1024)) + skippable
+    bundle = doe.entry(bucket, "out/run/_byos/bundles/1.tar.zst", "", frames)
+    members = [
+        {
+            **bundle, "path": path, "bytes": len(files[path]), "crc32": doe.crc_of(files[path]), "stored_as": "bundle",
+            "member": path, "bundle_bytes": len(frames), "bundle_crc32": bundle["crc32"], **place,
+        }
+        for path, place in places.items()
+    ]  # fmt: skip
+    return files, doe.ended(bucket, "out/run/", {}, outputs=[log, *members])
+
+
+def test_what_was_packed_is_verified_by_object_and_fetched_by_file(verify, bucket, tmp_path):
+    """A bundle is looked at once; fetched files are as they were, unbundled and decompressed, and a fetch goes on."""
+    files, _ = packed_run(bucket)
+    for flags in ([], ["--read"]):
+        ran = verify("out/run/", *flags)
+        assert (0, True) == (ran.code, "whole: 4 outputs, 3.51 MB" in ran.output), ran.output + ran.error
+    directory = tmp_path / "laptop"
+    here = directory / "d"
+    (here / "log.txt.byos-part").parent.mkdir(parents=True)
+    (here / "log.txt.byos-part").write_bytes(files["log.txt"][:1_500_000])
+    for _ in range(2):
+        ran = verify("out/run/", "--fetch", "d", directory=directory)
+        assert 0 == ran.code, ran.output + ran.error
+        assert files == {str(path.relative_to(here)): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+
+    bucket.client.delete_object(Bucket=bucket.name, Key="out/run/_byos/bundles/1.tar.zst")
+    assert [("missing", "frames/1"), ("missing", "frames/2"), ("missing", "frames/3")] == findings(
+        verify("out/run/", "--json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "kinds"),
+    [
+        (0, {"original_bytes": 1000}, ["size"]),
+        (0, {"original_crc32": "AAAAAA=="}, ["checksum"]),
+        (1, {"skip": 0}, ["checksum"]),
+        (1, {"offset": 1}, ["checksum"]),
+        (3, {"length": 10_000_000}, ["refused"]),
+        (2, {"member": "../up"}, ["refused"]),
+        (0, {"stored_as": "magic"}, ["extra", "refused"]),
+    ],
+    ids=["bomb", "crc", "skip", "offset", "length", "path", "unknown"],
+)
+def test_a_manifest_that_lies_about_what_is_packed(bucket, tmp_path, number, change, kinds):
+    """No more is written than was recorded, nothing that is not proved, nothing elsewhere."""
+    _, manifest = packed_run(bucket)
+    outputs = [{**item, **change} if index == number else item for index, item in enumerate(manifest["outputs"])]
+    bucket.put("out/run/_byos/manifest.json", json.dumps({**manifest, "outputs": outputs}))
+    (tmp_path / "config").write_text(runs.config_text(bucket.store))
+    place, told = Place(tmp_path, {}), []
+    words = [bucket.url("out/run/"), "--fetch", "d", "--json", "--store-endpoint-url", bucket.store.endpoint_url]
+
+    assert 74 == verify_runs(words, place=place, stop=Stop(), show=told.append)
+    (run,) = json.loads("".join(told))["runs"]
+    assert kinds == [problem["kind"] for problem in run["problems"]], run
+    assert 3 == sum(path.is_file() and not path.name.endswith(".byos-part") for path in (tmp_path / "d").rglob("*"))
+    assert all(path.stat().st_size == 0 for path in (tmp_path / "d").rglob("*.byos-part"))
 
 
 def test_verify_names_what_is_wrong_with_its_command_line(run_byos, verify, bucket, minio_store):

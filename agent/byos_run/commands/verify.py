@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
 from byos_run import errors, log
 from byos_run.archive.plan import safe_path
 from byos_run.book import Book
-from byos_run.bucket import objects
+from byos_run.bucket import objects, ranges
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
@@ -36,6 +37,8 @@ _LAST_WORDS_S = 5.0
 _RUNS_AT_ONCE = 8
 _LOOKS_AT_ONCE = 16
 _NAMED = 20
+_BUNDLES_OPEN = 32
+"""Each keeps the last MiB of its object."""
 _PATIENCE_S = 30.0
 """Somebody waits; and an object that a store cannot read any more would be tried for all of ``store.patience``."""
 NOT_WHOLE = 74
@@ -141,8 +144,8 @@ class _Verifying:
             status = objects.get(self._wire, f"{prefix.key}_byos/status.json")
             return verify.without_manifest(prefix, parsed(status.body)) if status else None
         return verify.verify_run(
-            self._wire, prefix, parsed(manifest.body), asked=Asked(self._prover, extra=self._asked.extra),
-            pool=self._looks, tally=self._count,
+            self._wire, prefix, parsed(manifest.body), pool=self._looks, tally=self._count,
+            asked=Asked(self._prover, extra=self._asked.extra, each_file=self._asked.fetch is not None),
         )  # fmt: skip
 
     def _prover(self, prefix: S3Url) -> Prove:
@@ -157,10 +160,13 @@ class _Verifying:
         where = directory / safe_path(inside, of=self._asked.top) if inside else directory
         bringer = bring.Bringer(where, overwrite=self._asked.overwrite, tally=self._count)
 
+        opened = lru_cache(maxsize=_BUNDLES_OPEN)(ranges.open_object)
+
         def proven(entry: Entry, take: Callable[[memoryview], None], start: int, begun: int) -> Problem | None:
             return verify.proven(
-                self._wire, entry, readers=self._readers, tally=self._count, take=take, start=start, begun=begun
-            )
+                self._wire, entry, readers=self._readers, tally=self._count, take=take, start=start,
+                begun=begun, opened=opened,
+            )  # fmt: skip
 
         def prove(entry: Entry) -> Problem | None:
             self._wire.stop.check()

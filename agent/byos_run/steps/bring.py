@@ -28,7 +28,7 @@ _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Wrong = TypeVar("Wrong")
 Proven = Callable[[Entry, Callable[[memoryview], None], int, int], Optional[Wrong]]
-"""(entry, take, start, CRC-32 before start) → None if the object is what the manifest says, else what is wrong."""
+"""(entry, take, start, CRC-32 before start) → None if the file is what the manifest says, else what is wrong."""
 
 
 class Bringer:
@@ -47,7 +47,8 @@ class Bringer:
                 return False
             if not target.is_file() or target.is_symlink():
                 raise Differs(f"{str(target)!r} is in the way: it is no plain file")
-            if target.stat().st_size == entry.size_bytes and _crc_of(target) == entry.crc32:
+            size_bytes, crc32 = entry.file
+            if target.stat().st_size == size_bytes and _crc_of(target) == crc32:
                 return True
         if not self._overwrite:
             raise Differs(f"{str(target)!r} is there and differs; --overwrite replaces it")
@@ -72,7 +73,7 @@ class Bringer:
 
     def _fill(self, descriptor: int, entry: Entry, proven: Proven[Wrong]) -> Wrong | None:
         """What is there of the part, then the rest; from the start if that does not prove right."""
-        checksum, size = _crc_of_part(descriptor, limit=entry.size_bytes)
+        checksum, size = _crc_of_part(descriptor, limit=entry.file[0])
         for start, begun in dict.fromkeys(((size, checksum), (0, 0))):
             os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)

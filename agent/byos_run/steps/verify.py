@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from byos_run import crc, errors
+from byos_run.archive.inflate import Damaged
 from byos_run.bucket import objects, ranges
 from byos_run.bucket.objects import Listed
 from byos_run.bucket.wire import Transient, Wire
 from byos_run.errors import line_of, printable
 from byos_run.model import ByteSource, S3Url, Tally
 from byos_run.node.pool import Pool
-from byos_run.steps.entries import Entry, entries_of
+from byos_run.steps.entries import Content, Entry, entries_of
 
 PART_BYTES = 8 << 20
 AHEAD = 4
@@ -74,6 +75,8 @@ class Asked:
     """Made once for each run, whose prefix it is given."""
     extra: bool = True
     """Objects that no manifest lists are a finding."""
+    each_file: bool = False
+    """Files that share an object are looked at one by one, not by their object."""
 
 
 def verify_run(
@@ -95,20 +98,33 @@ def verify_run(
         )
     elif asked.extra:
         problems += _extra(found, entries, prefix=prefix)
-    prove, looks = asked.prove(prefix), []
-    for entry in entries:
-        listed = found.get(entry.key) if found is not None else None
-        if listed is not None and listed.size_bytes != entry.size_bytes:
-            problems.append(_wrong_size(entry, listed.size_bytes))
+    prove = asked.prove(prefix)
+
+    def look(group: list[Entry]) -> list[Problem]:
+        first = group[0]
+        listed = found.get(first.key) if found is not None else None
+        if listed is not None and listed.size_bytes != first.size_bytes:
+            problem: Problem | None = _wrong_size(first, listed.size_bytes)
             tally.add(files=1)
         else:
-            looks.append(entry)
-    problems += [problem for problem in pool.each(prove, looks) if problem is not None]
+            problem = prove(first)
+        tally.add(files=len(group) - 1)
+        return [replace(problem, path=entry.path) for entry in group] if problem else []
+
+    groups = [[entry] for entry in entries] if asked.each_file else _by_object(entries)
+    problems += [problem for found_in in pool.each(look, groups) for problem in found_in]
     return Verified(
         prefix=prefix, status=status, exit_code=_number(manifest.get("exit_code")), outputs=len(entries),
-        size_bytes=sum(entry.size_bytes for entry in entries),
+        size_bytes=sum(entry.file[0] for entry in entries),
         problems=tuple(sorted(problems, key=lambda problem: (problem.kind, problem.path))), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _by_object(entries: Iterable[Entry]) -> list[list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.key, []).append(entry)
+    return list(groups.values())
 
 
 def without_manifest(prefix: S3Url, status: Mapping[str, Any]) -> Verified:
@@ -150,10 +166,10 @@ def stored(wire: Wire, *, tally: Tally) -> Prove:
 
 
 def reading(wire: Wire, *, readers: Pool, tally: Tally) -> Prove:
-    """By the bytes themselves."""
+    """By the bytes of the object themselves."""
 
     def prove(entry: Entry) -> Problem | None:
-        problem = proven(wire, entry, readers=readers, tally=tally, take=lambda _: None)
+        problem = proven(wire, replace(entry, content=None), readers=readers, tally=tally, take=lambda _: None)
         tally.add(files=1)
         return problem
 
@@ -161,50 +177,72 @@ def reading(wire: Wire, *, readers: Pool, tally: Tally) -> Prove:
 
 
 def proven(
-    wire: Wire,
-    entry: Entry,
-    *,
-    readers: Pool,
-    tally: Tally,
-    take: Callable[[memoryview], None],
-    start: int = 0,
-    begun: int = 0,
-) -> Problem | None:
-    """Read *entry* from byte *start* on, hand each piece to *take* in order, and compare size and CRC-32 at the end.
+    wire: Wire, entry: Entry, *, readers: Pool, tally: Tally, take: Callable[[memoryview], None], start: int = 0,
+    begun: int = 0, opened: Callable[[Wire, S3Url], ByteSource] = ranges.open_object,
+) -> Problem | None:  # fmt: skip
+    """Read the file of *entry*, hand what is after byte *start* to *take* in order, and compare size and CRC-32 at the end.
 
-    *begun*: the CRC-32 of the bytes before *start*. Returns what is wrong.
+    *begun*: the CRC-32 of the bytes before *start*. *opened*: where several files share an object it need not be opened for each.
+    Returns what is wrong.
     """
+    (size_bytes, crc32), content = entry.file, entry.content
     try:
-        source = ranges.open_object(wire, S3Url(wire.line.bucket, entry.key))
+        source = opened(wire, S3Url(wire.line.bucket, entry.key))
         if source.size_bytes != entry.size_bytes:
             return _wrong_size(entry, source.size_bytes)
-        found = begun
-        for piece in _pieces(source, start=start, readers=readers):
+        if content is None:
+            found, at, pieces = begun, start, _pieces(source, start=start, end=source.size_bytes, readers=readers)
+        else:  # a frame cannot be entered in its middle
+            end = content.offset + content.length if content.is_bundled else source.size_bytes
+            packed = _pieces(source, start=content.offset, end=end, readers=readers)
+            found, at, pieces = 0, 0, unpacked(packed, content)
+        for piece in pieces:
             wire.stop.check()
-            found = crc.crc32(piece, found)
-            take(piece)
+            found, at = crc.crc32(piece, found), at + len(piece)
+            if at > size_bytes:  # no more than was recorded is ever written
+                return _wrong_size(entry, at, expected_bytes=size_bytes)
+            take(piece[max(0, len(piece) - max(0, at - start)) :])
             tally.add(bytes_in=len(piece))
-            source.release(piece)
     except errors.MissingInput:
         return Problem("missing", entry.path)
+    except Damaged as damage:
+        return Problem("checksum", entry.path, f"the object {damage}")
     except (errors.BadInput, errors.StoreRefused, errors.StoreUnreachable) as error:
         return _unreadable(entry, error)
+    if at != size_bytes:
+        return _wrong_size(entry, at, expected_bytes=size_bytes)
     checksum = crc.base64_of(found)
-    return None if checksum == entry.crc32 else _wrong_checksum(entry, checksum)
+    return None if checksum == crc32 else _wrong_checksum(entry, checksum)
 
 
-def _pieces(source: ByteSource, *, start: int, readers: Pool) -> Iterator[memoryview]:
-    """The bytes from *start* on, in order; :data:`AHEAD` parts are on their way at once."""
-    size = source.size_bytes
-    places = iter(range(start, size, PART_BYTES))
+def unpacked(packed: Iterator[memoryview], content: Content) -> Iterator[memoryview]:
+    """The file that *packed*, its object or its frame of a bundle, holds. Raises Damaged."""
+    from byos_run.archive.frames import zstd_pieces
+
+    skip, left = content.skip_bytes, content.size_bytes
+    for piece in zstd_pieces(packed, several=not content.is_bundled):
+        view = memoryview(piece)[skip:]
+        skip -= len(piece) - len(view)
+        if content.is_bundled:  # what follows is the padding of a tar
+            view, left = view[:left], left - min(left, len(view))
+        yield view
+        if content.is_bundled and not left:
+            return
+
+
+def _pieces(source: ByteSource, *, start: int, end: int, readers: Pool) -> Iterator[memoryview]:
+    """The bytes from *start* to *end*, in order; :data:`AHEAD` parts are on their way at once."""
+    places = iter(range(start, end, PART_BYTES))
     waiting: deque[Future[memoryview]] = deque()
     try:
         while True:
             while len(waiting) < AHEAD and (at := next(places, None)) is not None:
-                waiting.append(readers.submit(source.read, at, min(PART_BYTES, size - at)))
+                waiting.append(readers.submit(source.read, at, min(PART_BYTES, end - at)))
             if not waiting:
                 return
-            yield waiting.popleft().result()
+            piece = waiting.popleft().result()
+            yield piece
+            source.release(piece)
     finally:
         for future in waiting:
             future.cancel()
@@ -249,8 +287,9 @@ def _unreadable(entry: Entry, error: errors.ByosError) -> Problem:
     return Problem("unreadable", entry.path, line_of(error))
 
 
-def _wrong_size(entry: Entry, found_bytes: int) -> Problem:
-    return Problem("size", entry.path, f"{found_bytes} bytes, the manifest says {entry.size_bytes}")
+def _wrong_size(entry: Entry, found_bytes: int, *, expected_bytes: int | None = None) -> Problem:
+    expected = entry.size_bytes if expected_bytes is None else expected_bytes
+    return Problem("size", entry.path, f"{found_bytes} bytes, the manifest says {expected}")
 
 
 def _wrong_checksum(entry: Entry, found: str) -> Problem:
