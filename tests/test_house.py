@@ -48,6 +48,7 @@ PART_OF_A_STEP = {
     "worth",
     "behind",
     "figures",
+    "packing",
 }
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -648,8 +648,6 @@ BAD_FLAGS = {
     "no table": (["--table", "inputs.csv", "--row=1"], "inputs.csv: it cannot be read: No such file or directory"),
     "table's value": (["--table"], "--table: its value is missing"),
     "table in a bucket": (["--table=s3://data/doe/", "--row=1"], '--table: found "s3://data/doe/", it names no object'),
-    "later switch": (["--publish-bundle", "*.dat"], "--publish-bundle: not in this version"),
-    "later list": (["--publish-bundle", "*.out"], "--publish-bundle: not in this version"),
     "later command": (["--resume-command", "x"], "--resume-command: not in this version"),
 }
 
@@ -793,7 +791,7 @@ def test_a_job_file_that_leads_nowhere_is_refused(run: Path) -> None:
 
 def test_all_problems_are_listed_at_once(run: Path) -> None:
     """Of all sources, each kind, and the missing ones too."""
-    job = 'output = "s3://data/${o}"\nagain = 3\n[solver]\ncorse = 8\n[publish]\nbundle = ["*"]\n'
+    job = 'output = "s3://data/${o}"\nagain = 3\n[solver]\ncorse = 8\n'
 
     found = problems(run, job, "--ouput", "x", "--solver-cores", "no", environ={"BYOS_X": "", "BYOS_AGAIN": "no"})
 
@@ -804,7 +802,6 @@ def test_all_problems_are_listed_at_once(run: Path) -> None:
         "byos.toml:1: output: the template was not rendered: ${o}",
         "byos.toml:2: again: found 3, allowed: true or false",
         '--solver-cores: found "no", allowed: a whole number from 1 to 1048576, or "auto"',
-        "byos.toml:6: publish.bundle: not in this version",
         "input is not given: set input in byos.toml, --input or BYOS_INPUT",
         'command is not given: set command in byos.toml, --command or BYOS_COMMAND, or write the command after "--"',
     ]

@@ -23,6 +23,7 @@ from byos_run.node.traces import Traces
 from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.publishing import Delivery, Publishing
 from byos_run.steps import claim, fetch, purge, record, render, solve
+from byos_run.steps.packing import BUNDLES
 
 _BEAT_S = 20.0
 _NAMED = 10
@@ -355,7 +356,7 @@ class Run:
         kept = {item.key for item in self.published}
         prefix = self.job.output.key
         for key in sorted({*claim.keys_of(self.before), *vanished} - kept):
-            if key.startswith(prefix) and not key.startswith(f"{prefix}_byos/"):
+            if key.startswith(prefix) and (key.startswith(prefix + BUNDLES) or not key.startswith(f"{prefix}_byos/")):
                 try:
                     objects.delete(wire, key)
                 except (errors.AccessRefused, errors.StoreRefused) as error:

@@ -114,6 +114,10 @@ class PublishSettings:
     live: tuple[str, ...] = ()
     """Globs of growing files whose end is shown every minute; ``solver.log`` always is."""
     priority: tuple[str, ...] = ()
+    compress: tuple[str, ...] = ()
+    """Globs of files that are stored as zstd, their name + ".zst"."""
+    bundle: tuple[str, ...] = ()
+    """Globs of small files that travel together, as .tar.zst with an index."""
     """Globs, first to last; before the order of ``steps.worth``."""
     cores_while_running: float = 1.0
     """Processor seconds a second that publishing may take beside the solver."""
@@ -349,6 +353,25 @@ class Output:
     """The target inside the case, if *path* is a link to a file."""
     escaped: bool = False
     """The name was not UTF-8 and *key_path* holds it percent-encoded."""
+    stored: str = ""
+    """"" as it is | "zstd" compressed, *key_path* ending in ".zst" | "bundle" in an object with others."""
+
+
+class Packed(NamedTuple):
+    """What a file was, whose object holds it compressed; or, of a bundle's member, where in the object it is."""
+
+    size_bytes: int
+    crc32: str
+    """Of the file's content, as that of an object is written."""
+    object_bytes: int = 0
+    """Of a bundle, whole; 0: not in a bundle."""
+    object_crc32: str = ""
+    offset: int = 0
+    """In the bundle, of the zstd frame that holds the file."""
+    length: int = 0
+    """Of that frame."""
+    skip_bytes: int = 0
+    """Of the frame's content before the file's: its tar header."""
 
 
 @dataclass(frozen=True)
@@ -359,11 +382,18 @@ class Published:
     key: str
     size_bytes: int
     crc32: str
-    """Of the whole object, base64 of 4 big-endian bytes, as S3 writes it."""
+    """Of the whole object, base64 of 4 big-endian bytes, as S3 writes it; of a bundle's member, of the file."""
     etag: str
     identity: Identity
     """What the file was when these bytes were read."""
     seconds: float
+    packed: Packed | None = None
+    """None: the object is the file, byte by byte."""
+
+    @property
+    def object_bytes(self) -> int:
+        """Size of the object *key*."""
+        return (self.packed.object_bytes if self.packed else 0) or self.size_bytes
 
 
 @dataclass(frozen=True)

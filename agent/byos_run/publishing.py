@@ -36,6 +36,7 @@ from byos_run.steps import claim, purge
 from byos_run.steps.behind import Behind
 from byos_run.steps.gather import Standing, WhileRunning
 from byos_run.steps.live import Live
+from byos_run.steps.packing import BUNDLES, Packing
 from byos_run.steps.publish import Outcome, Publisher
 from byos_run.steps.worth import in_order
 
@@ -76,6 +77,8 @@ class Publishing:
         self._disk: Disk | None = None
         self._tail: Callable[[], Standing] | None = None
         self._slot_cores = opened.launch.slot.count
+        self._bundles = itertools.count(1)
+        self._packing = Packing(Globs.of(opened.job.publish.compress), Globs.of(opened.job.publish.bundle))
         if opened.continues and opened.earlier is not None:
             own = str(opened.own_directory)
             self._early = {place: item for place, item in opened.earlier.acknowledged.items() if place[0] != own}
@@ -233,7 +236,7 @@ class Publishing:
         selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
         harvest = files.case_outputs(
             case=self._room.case, fetched=self._after_fetch, what=job.publish.what, selection=selection,
-            key_prefix=job.output.key,
+            key_prefix=job.output.key, stored=self._packing.stored,
         )  # fmt: skip
         return replace(harvest, outputs=self._apart(harvest.outputs))
 
@@ -247,6 +250,10 @@ class Publishing:
             replace(output, key_path=_free_key(output.key_path, taken)) if output.path in behind else output
             for output in outputs
         ]
+
+    def _bundle_name(self) -> str:
+        """Of this attempt alone, so that no bundle takes the place of one that an earlier manifest speaks of."""
+        return f"{BUNDLES}{self._opened.run_id[:8]}-{next(self._bundles):04d}.tar.zst"
 
     def _growing(self) -> list[Output]:
         wanted = Globs.of(self._opened.job.publish.live)
@@ -274,7 +281,7 @@ class Publishing:
             wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
             writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
-            budget=budget or Budget(self._slot_cores),
+            budget=budget or Budget(self._slot_cores), bundle_name=self._bundle_name,
         )  # fmt: skip
 
 

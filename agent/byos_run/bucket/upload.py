@@ -8,16 +8,20 @@ store keeps no CRC-32, its ETag (the MD5) proves, else the object is read back.
 A file that changes while it is read gives :class:`FileChanged`, never an object: its identity is compared before and after, and
 what was sent is what was summed, because both are one buffer. An upload that fails is aborted.
 
-Memory: 8 MiB per file in flight + one part per thread of *parts*.
+A stream (what is compressed while it leaves) is cut into parts as it comes; one that fits a part is a single PUT.
+
+Memory: 8 MiB per file in flight + one part per thread of *parts*; a stream adds two parts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, wait
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -119,13 +123,86 @@ class Uploader:
         try:
             file.read_into(buffer, 0)
             file.check()
-            checksum = crc.base64_of(crc.crc32(buffer))
-            answer = self._wire.request("PUT", key, headers={**headers, "x-amz-checksum-crc32": checksum}, body=buffer)
-            done = self._acknowledge(answer, key, buffer, checksum)
+            return self._put(buffer, key, headers)
         finally:
             self._small_buffers.give_back(buffer)
+
+    def _put(self, buffer: memoryview, key: str, headers: Mapping[str, str]) -> Acknowledged:
+        checksum = crc.base64_of(crc.crc32(buffer))
+        answer = self._wire.request("PUT", key, headers={**headers, "x-amz-checksum-crc32": checksum}, body=buffer)
+        done = self._acknowledge(answer, key, buffer, checksum)
         self._count(done.size_bytes)
         return done
+
+    def send_stream(
+        self, pieces: Iterable[bytes], key: str, *, headers: Mapping[str, str], part_bytes: int
+    ) -> Acknowledged:
+        """An object of what *pieces* give, whose length nobody knows yet; what they raise ends it, and nothing is left of it.
+
+        Raises what :meth:`send` does. Memory: a part for each thread of *parts*, and two more.
+        """
+        headers = {**self._wire.line.write_headers, **headers}
+        parts = self._filled(pieces, part_bytes)
+        try:
+            first = next(parts)
+            second = next(parts, None)
+            if second is None:
+                return self._put_whole(first, key, headers)
+            return self._multipart_stream(itertools.chain((first, second), parts), key, headers)
+        finally:
+            parts.close()
+
+    def _put_whole(self, buffer: memoryview, key: str, headers: Mapping[str, str]) -> Acknowledged:
+        try:
+            for sends_left in reversed(range(_SENDS)):
+                try:
+                    done = self._put(buffer, key, headers)
+                    break
+                except NotAcknowledged:
+                    if not sends_left:
+                        raise
+        finally:
+            self._buffers.give_back(buffer)
+        return done
+
+    def _filled(self, pieces: Iterable[bytes], part_bytes: int) -> Generator[memoryview, None, None]:
+        """Buffers of *part_bytes*, the last one shorter; at least one. Who takes one gives it back."""
+        buffer, filled = self._buffers.take(part_bytes), 0
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                fits = rest[: part_bytes - filled]
+                buffer[filled : filled + len(fits)] = fits
+                filled, rest = filled + len(fits), rest[len(fits) :]
+                if filled == part_bytes:
+                    yield buffer
+                    buffer, filled = self._buffers.take(part_bytes), 0
+        yield buffer[:filled]
+
+    def _multipart_stream(self, parts: Iterator[memoryview], key: str, headers: Mapping[str, str]) -> Acknowledged:
+        upload_id = self._create(key, headers)
+        sent: list[_Part] = []
+        waiting: deque[Future[_Part]] = deque()
+        try:
+            for number, buffer in enumerate(parts, start=1):
+                if buffer:
+                    waiting.append(self._parts.submit(self._send_buffer, key, upload_id, number, buffer))
+                if len(waiting) > self._parts.width:
+                    sent.append(waiting.popleft().result())
+            sent += [future.result() for future in waiting]
+            return self._complete(sum(part.length for part in sent), key, upload_id, sent)
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+            self._abort(key, upload_id)
+            raise
+
+    def _send_buffer(self, key: str, upload_id: str, number: int, buffer: memoryview) -> _Part:
+        try:
+            return self._send_sum(key, upload_id, number, buffer)
+        finally:
+            self._buffers.give_back(buffer)
 
     def _acknowledge(self, answer: Answer, key: str, buffer: memoryview, checksum: str) -> Acknowledged:
         etag = answer.headers.get("etag", "")
@@ -162,7 +239,7 @@ class Uploader:
         try:
             sums = self._send_parts(file, key, upload_id)
             file.check()
-            return self._complete(file, key, upload_id, sums)
+            return self._complete(file.identity.size_bytes, key, upload_id, sums)
         except BaseException:
             self._abort(key, upload_id)
             raise
@@ -219,20 +296,24 @@ class Uploader:
         buffer = self._buffers.take(span.length)
         try:
             file.read_into(buffer, span.offset)
-            checksum = crc.crc32(buffer)
-            query = [("partNumber", str(span.number)), ("uploadId", upload_id)]
-            summed = {"x-amz-checksum-crc32": crc.base64_of(checksum)}
+            return self._send_sum(key, upload_id, span.number, buffer)
+        finally:
+            self._buffers.give_back(buffer)
+
+    def _send_sum(self, key: str, upload_id: str, number: int, buffer: memoryview) -> _Part:
+        checksum = crc.crc32(buffer)
+        query = [("partNumber", str(number)), ("uploadId", upload_id)]
+        summed = {"x-amz-checksum-crc32": crc.base64_of(checksum)}
+        try:
             answer = self._wire.request("PUT", key, query=query, headers=summed, body=buffer)
         except errors.NoSuchObject as error:
             if error.error_code != "NoSuchUpload":
                 raise
             raise NotAcknowledged("the store has dropped the upload before it was complete") from None
-        finally:
-            self._buffers.give_back(buffer)
-        self._count(span.length)
-        return _Part(answer.headers.get("etag", ""), checksum, span.length)
+        self._count(len(buffer))
+        return _Part(answer.headers.get("etag", ""), checksum, len(buffer))
 
-    def _complete(self, file: LocalFile, key: str, upload_id: str, sums: list[_Part]) -> Acknowledged:
+    def _complete(self, size_bytes: int, key: str, upload_id: str, sums: list[_Part]) -> Acknowledged:
         whole = 0
         for part in sums:
             whole = crc.crc32_combine(whole, part.crc32, part.length)
@@ -248,20 +329,20 @@ class Uploader:
                 answer = self._wire.attempt(
                     "POST", key, query=[("uploadId", upload_id)], headers=headers, body=_complete_document(sums)
                 )
-                return self._completed(answer, key, file.identity.size_bytes, expected)
+                return self._completed(answer, key, size_bytes, expected)
             except Transient as error:
                 if error.error_code in _WRONG_SUM:
                     raise NotAcknowledged(f"the store finds another checksum in the parts: {error}") from None
                 trials.failed(error)
                 found = objects.head(self._wire, key)
-                if found and found.size_bytes == file.identity.size_bytes and found.crc32 == expected:
+                if found and found.size_bytes == size_bytes and found.crc32 == expected:
                     return Acknowledged(found.size_bytes, expected, found.etag)
             except (errors.NoSuchObject, errors.StoreRefused) as error:
                 # Completed before, and the answer was lost: 404 from MinIO, 400 InvalidPart while it still does so.
                 if isinstance(error, errors.StoreRefused) and error.error_code != "InvalidPart":
                     raise
-                etag = self._read_back(key, file.identity.size_bytes, expected)
-                return Acknowledged(file.identity.size_bytes, expected, etag)
+                etag = self._read_back(key, size_bytes, expected)
+                return Acknowledged(size_bytes, expected, etag)
 
     def _completed(self, answer: Answer, key: str, size_bytes: int, expected: str) -> Acknowledged:
         if _text(answer.body, "Code"):  # 200 was sent before the work was done, as S3 may

@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Callable
 from urllib.parse import quote_from_bytes
 
 from byos_run.model import Identity, Output, Skipped, Unpublished
@@ -33,6 +34,7 @@ from byos_run.node.globs import Globs, Selection
 from byos_run.node.holders import files_behind_our_output
 from byos_run.node.tree import open_beneath, scan
 
+PACKED = ".zst"
 RUNDIR = "_byos/rundir/"
 _RESERVED = "_byos"
 _LONGEST_KEY_BYTES = 1024
@@ -115,14 +117,27 @@ def names_in(root: Path) -> Snapshot:
     return Snapshot.of((path, ANY_STATE) for path, _ in scan(root, problems=[]))
 
 
-def case_outputs(*, case: Path, fetched: Snapshot, what: str, selection: Selection, key_prefix: str) -> Harvest:
+def _as_it_is(_path: str, _size_bytes: int) -> str:
+    return ""
+
+
+def case_outputs(
+    *,
+    case: Path,
+    fetched: Snapshot,
+    what: str,
+    selection: Selection,
+    key_prefix: str,
+    stored: Callable[[str, int], str] = _as_it_is,
+) -> Harvest:
     """The outputs of *case*: created or changed since *fetched* (*what* "changed"), or all files ("all").
 
-    *key_prefix*: key of the output prefix, to know which keys are too long. Does not raise OSError: a directory that
-    cannot be read, the case itself included, is unpublished.
+    *key_prefix*: key of the output prefix, to know which keys are too long; *stored*: path and size → ``Output.stored``. Does
+    not raise OSError: a directory that cannot be read, the case itself included, is unpublished.
     """
-    look = _Look(root=case, before=fetched if what == "changed" else None, key_prefix=key_prefix, below="")
     is_all = selection.is_all
+    before = fetched if what == "changed" else None
+    look = _Look(root=case, before=before, key_prefix=key_prefix, below="", stored=stored)
     for path, status in look.walk():
         if is_all or selection.matches(path):
             look.judge(path, status)
@@ -180,7 +195,14 @@ class _Look:
     """Sorts what one walk finds into outputs, skipped and unpublished."""
 
     def __init__(
-        self, *, root: Path, before: Snapshot | None, key_prefix: str, below: str, hidden: Collection[str] = ()
+        self,
+        *,
+        root: Path,
+        before: Snapshot | None,
+        key_prefix: str,
+        below: str,
+        hidden: Collection[str] = (),
+        stored: Callable[[str, int], str] = _as_it_is,
     ) -> None:
         self._root = root
         self._real_root = os.path.realpath(root)
@@ -188,6 +210,7 @@ class _Look:
         self._key_prefix_bytes = len(key_prefix.encode(errors="surrogateescape"))
         self._below = below
         self._hidden = hidden
+        self._stored = stored
         self._found = Harvest([], [], [], {})
         self.problems: list[tuple[str, OSError]] = []
 
@@ -238,14 +261,15 @@ class _Look:
 
     def _add(self, path: str, identity: Identity, *, link_to: str = "") -> None:
         written, escaped = key_path_of(path)
-        key_path = self._below + written
+        stored = self._stored(path, identity.size_bytes)
+        key_path = self._below + written + (PACKED if stored == "zstd" else "")
         size = self._key_prefix_bytes + len(key_path.encode())
         if not self._below and path.split("/", 1)[0] == _RESERVED:
             self._refuse(path, f"{_RESERVED!r} is where byos-run keeps its own objects")
         elif size > _LONGEST_KEY_BYTES:
             self._refuse(path, f"its key has {size} bytes, the store takes {_LONGEST_KEY_BYTES}")
         else:
-            self._found.outputs.append(Output(path, key_path, identity, self._root, link_to, escaped))
+            self._found.outputs.append(Output(path, key_path, identity, self._root, link_to, escaped, stored))
 
     def _skip(self, path: str, reason: str) -> None:
         self._found.skipped.append(Skipped(path, reason))
@@ -269,10 +293,10 @@ class _Look:
 
 
 def _same_key(outputs: list[Output]) -> dict[str, str]:
-    """Path → another path with the same key, both ways. Only an escaped name can meet one that is written so."""
-    escaped = {output.key_path: output.path for output in outputs if output.escaped}
-    plain = {o.key_path: o.path for o in outputs if not o.escaped and o.key_path in escaped}
-    return {**{plain[key]: escaped[key] for key in plain}, **{escaped[key]: plain[key] for key in plain}}
+    """Path → another path with the same key, both ways. Only a name that was changed can meet one that is written so."""
+    changed = {output.key_path: output.path for output in outputs if output.escaped or output.stored == "zstd"}
+    plain = {o.key_path: o.path for o in outputs if o.key_path in changed and o.path != changed[o.key_path]}
+    return {**{plain[key]: changed[key] for key in plain}, **{changed[key]: plain[key] for key in plain}}
 
 
 _PACK = struct.Struct("<qqqQ").pack

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from byos_run.errors import NodeUnfit, UsageError
-from byos_run.model import Attempt, Identity, Output, Published, Solved
+from byos_run.model import Attempt, Identity, Output, Packed, Published, Solved
 from byos_run.node.files import Snapshot
 from byos_run.node.neighbour import Marker, hold_marker
 from byos_run.node.scratch import Room
@@ -245,11 +245,12 @@ def _tell(earlier: Earlier, kind: str, record: dict[str, Any]) -> None:
     elif kind == "ack":
         told = record.pop("output")
         output = Output(**{**told, "identity": Identity(*told["identity"]), "root": Path(told["root"])})
-        published = Published(**{**record, "output": output, "identity": Identity(*record["identity"])})
+        packed = Packed(*record["packed"]) if record["packed"] else None
+        identity = Identity(*record["identity"])
+        published = Published(**{**record, "output": output, "identity": identity, "packed": packed})
         before = earlier.acknowledged.get((str(output.root), output.path))
-        if (
-            before is not None and before.key != published.key
-        ):  # written anew after it was removed; the line that said so was lost
+        # Written anew after it was removed; the line that said so was lost.
+        if before is not None and before.output.key_path != output.key_path:
             earlier.behind.append(before)
         earlier.acknowledged[str(output.root), output.path] = published
     elif kind in ("behind", "vanished"):

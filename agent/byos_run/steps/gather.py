@@ -220,12 +220,13 @@ class WhileRunning:
 
 def _lots(outputs: Sequence[Output]) -> Iterator[list[Output]]:
     lot: list[Output] = []
-    size_bytes = 0
+    size_bytes, objects = 0, 0
     for output in outputs:
         lot.append(output)
         size_bytes += output.identity.size_bytes
-        if len(lot) >= _LOT_FILES or size_bytes >= _LOT_BYTES:
+        objects += output.stored != "bundle"
+        if objects >= _LOT_FILES or size_bytes >= _LOT_BYTES:
             yield lot
-            lot, size_bytes = [], 0
+            lot, size_bytes, objects = [], 0, 0
     if lot:
         yield lot

@@ -119,8 +119,8 @@ KEYS = (
     Key("publish.priority", _GLOBS, "[]", "globs, first to last to be published"),
     Key("publish.cores_while_running", number(0), "1.0", "what publishing may take from the solver"),
     Key("publish.delete_behind", SWITCH, "false", "free the disk as outputs are acknowledged"),
-    Key("publish.compress", _GLOBS, "[]", "globs of files stored as zstd", later=()),
-    Key("publish.bundle", _GLOBS, "[]", "globs of small files that travel together", later=()),
+    Key("publish.compress", _GLOBS, "[]", "globs of files stored as zstd"),
+    Key("publish.bundle", _GLOBS, "[]", "globs of small files that travel together"),
     Key(
         "purge.when",
         one_of("acknowledged", "always", "never"),

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from byos_run import __version__, errors
 from byos_run.errors import line_of
-from byos_run.model import Attempt, Fetched, Job, Phase, Published, Skipped, Solved, Unpublished
+from byos_run.model import Attempt, Fetched, Job, Output, Packed, Phase, Published, Skipped, Solved, Unpublished
 from byos_run.node.files import RUNDIR
 
 SCHEMA = 1
@@ -151,6 +151,8 @@ def _output(item: Published, *, attempt: int) -> dict[str, Any]:
         "seconds": round(item.seconds, 4),
         "attempt": attempt,
     }
+    if item.packed:
+        document.update(_packed(item.packed, item.output))
     if item.output.key_path.startswith(RUNDIR):
         document["found_in"] = "run directory"
     if item.output.escaped:
@@ -158,6 +160,21 @@ def _output(item: Published, *, attempt: int) -> dict[str, Any]:
     if item.output.link_to:
         document["link_to"] = item.output.link_to
     return document
+
+
+def _packed(packed: Packed, output: Output) -> dict[str, Any]:
+    """How the object holds the file. Of a zstd object *bytes* and *crc32* are its own, of a member they are the file's."""
+    if not packed.object_bytes:
+        return {"stored_as": "zstd", "original_bytes": packed.size_bytes, "original_crc32": packed.crc32}
+    return {
+        "stored_as": "bundle",
+        "member": output.key_path,
+        "offset": packed.offset,
+        "length": packed.length,
+        "skip": packed.skip_bytes,
+        "bundle_bytes": packed.object_bytes,
+        "bundle_crc32": packed.object_crc32,
+    }
 
 
 def solver(solved: Solved | None) -> dict[str, Any] | None:

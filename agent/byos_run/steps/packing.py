@@ -1,0 +1,187 @@
+"""Which outputs leave compressed or in a bundle, and the bytes of those.
+
+    publish.compress    name.zst, frames of 4 MiB packed on several threads, holes without reading
+    publish.bundle      files of at most 2 MiB, up to 64 MiB or 5,000 of them in one .tar.zst; wins over compress
+
+Memory, at W = 4 threads that pack: 2 W + 1 frames or members and what they became, 80 MiB, for each of two streams.
+
+A file that changes while it is read never reaches the bucket as if it were whole: the stream of a compressed one breaks off
+before its end, a bundle leaves the file out, which then waits for another look.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Callable, TypeVar
+
+from byos_run import crc
+from byos_run.archive import pack
+from byos_run.bucket.upload import FileChanged, LocalFile
+from byos_run.model import Identity, Output, Packed, Pool
+from byos_run.node.files import PACKED
+from byos_run.node.globs import Globs
+
+BUNDLES = "_byos/bundles/"
+"""Below the output prefix."""
+LARGEST_MEMBER_BYTES = 2 << 20
+_BUNDLE_BYTES = 64 << 20
+_BUNDLE_FILES = 5000
+FEWEST_BESIDE = 50
+"""A bundle that leaves beside the solver has at least so many files, or bytes of a full one."""
+T = TypeVar("T")
+W = TypeVar("W")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What the job asks for."""
+
+    compress: Globs
+    bundle: Globs
+
+    def stored(self, path: str, size_bytes: int) -> str:
+        """``Output.stored`` for a file."""
+        if size_bytes <= LARGEST_MEMBER_BYTES and self.bundle.globs and self.bundle.matches(path):
+            return "bundle"
+        packs = self.compress.globs and not path.endswith(PACKED) and self.compress.matches(path)
+        return "zstd" if packs else ""
+
+
+def bundles(outputs: Sequence[Output], *, only_full: bool) -> Iterator[list[Output]]:
+    """*outputs* in lots, each for one bundle. *only_full*: a last lot of few files waits."""
+    lot: list[Output] = []
+    size_bytes = 0
+    for output in outputs:
+        if lot and (size_bytes + output.identity.size_bytes > _BUNDLE_BYTES or len(lot) == _BUNDLE_FILES):
+            yield lot
+            lot, size_bytes = [], 0
+        lot.append(output)
+        size_bytes += output.identity.size_bytes
+    if lot and not (only_full and len(lot) < FEWEST_BESIDE):
+        yield lot
+
+
+class Compressed:
+    """The stream of one file as zstd. *original* is known when the stream has ended."""
+
+    def __init__(self, file: LocalFile, *, packers: Pool) -> None:
+        self._file = file
+        self._packers = packers
+        self.original = Packed(0, "")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises FileChanged, OSError."""
+        size_bytes, places, whole = self._file.identity.size_bytes, list[pack.Place](), 0
+        spans = ((at, min(pack.FRAME_BYTES, size_bytes - at)) for at in range(0, size_bytes, pack.FRAME_BYTES))
+        frames = ((length, self._packers.submit(self._frame, at, length)) for at, length in spans)
+        for length, (packed, checksum) in _ahead(frames, self._packers.width):
+            whole = crc.crc32_combine(whole, checksum, length)
+            places.append(pack.Place(len(packed), length))
+            yield packed
+        self._file.check()
+        if not places:
+            yield pack.frame(b"")
+        yield pack.table(places)
+        self.original = Packed(size_bytes, crc.base64_of(whole))
+
+    def _frame(self, start: int, length: int) -> tuple[bytes, int]:
+        content = bytearray(length)
+        if not _is_hole(self._file.descriptor, start, length):
+            self._file.read_into(memoryview(content), start)
+        return pack.frame(content), crc.crc32(content)
+
+
+def _is_hole(descriptor: int, start: int, length: int) -> bool:
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA) >= start + length
+    except OSError as error:
+        return error.errno == errno.ENXIO  # no data up to the end; a file system that cannot tell says EINVAL
+
+
+@dataclass(frozen=True)
+class Put:
+    """A file that went into a bundle."""
+
+    output: Output
+    identity: Identity
+    member: pack.Member
+
+
+@dataclass
+class Bundle:
+    """The stream of many files as one .tar.zst."""
+
+    outputs: Sequence[Output]
+    opened: Callable[[Output], tuple[int, Identity]]
+    packers: Pool
+    as_seen: bool
+    """A file that is not as it was seen is left out."""
+    put: list[Put] = field(default_factory=list)
+    left_out: list[tuple[Output, str]] = field(default_factory=list)
+    """With the reason."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises FileChanged if no file could go in."""
+        offset = 0
+        frames = ((output, self.packers.submit(self._packed, output)) for output in self.outputs)
+        for output, (identity, header_bytes, checksum, packed, why) in _ahead(frames, 2 * self.packers.width):
+            if why:
+                self.left_out.append((output, why))
+                continue
+            size_bytes = identity.size_bytes
+            member = pack.Member(
+                output.key_path, offset, len(packed), header_bytes, size_bytes, crc.base64_of(checksum)
+            )
+            self.put.append(Put(output, identity, member))
+            offset += len(packed)
+            yield packed
+        if not self.put:
+            raise FileChanged("no file of the bundle could be read as it was seen")
+        yield pack.frame(pack.tar_end())
+        yield pack.index([item.member for item in self.put])
+
+    def _packed(self, output: Output) -> tuple[Identity, int, int, bytes, str]:
+        try:
+            descriptor, identity = self.opened(output)
+        except OSError as error:
+            return output.identity, 0, 0, b"", f"cannot be read: {error.strerror or error}"
+        try:
+            if self.as_seen and identity != output.identity:
+                raise FileChanged("it changed after it was looked at")
+            if identity.size_bytes > LARGEST_MEMBER_BYTES:
+                raise FileChanged("it has become too large for a bundle")
+            content, file = bytearray(identity.size_bytes), LocalFile(descriptor, identity)
+            file.read_into(memoryview(content), 0)
+            mode = os.fstat(descriptor).st_mode & 0o777
+            file.check()
+        except FileChanged as why:
+            return identity, 0, 0, b"", str(why)
+        except OSError as error:
+            return identity, 0, 0, b"", f"cannot be read: {error.strerror or error}"
+        finally:
+            os.close(descriptor)
+        header = pack.tar_header(output.key_path, size_bytes=identity.size_bytes, mtime_ns=identity.mtime_ns, mode=mode)
+        framed = pack.frame(b"".join((header, content, pack.tar_padding(identity.size_bytes))))
+        return identity, len(header), crc.crc32(content), framed, ""
+
+
+def _ahead(futures: Iterator[tuple[W, Future[T]]], width: int) -> Iterator[tuple[W, T]]:
+    """The results in their order; at most *width* + 1 are under way."""
+    waiting: deque[tuple[W, Future[T]]] = deque()
+    try:
+        for item in futures:
+            waiting.append(item)
+            if len(waiting) > width:
+                what, future = waiting.popleft()
+                yield what, future.result()
+        while waiting:
+            what, future = waiting.popleft()
+            yield what, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()

@@ -1,0 +1,121 @@
+"""Outputs that leave compressed or bundled: what any tool reads from the bucket is what the solver wrote."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import tarfile
+import zlib
+
+import zstandard
+from tests.kit import runs
+from tests.scenarios.test_leaving import until
+from tests.scenarios.test_whole_run import job, outputs
+
+MANY = (
+    "mkdir -p rows; for i in $(seq 300); do echo row $i > rows/$i.csv; done; seq 200000 > field.dat; echo end > end.log"
+)
+
+
+def crc_of(content):
+    return base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
+
+
+def unpacked(content):
+    return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content), read_across_frames=True).read()
+
+
+def entries(bucket):
+    return {item["path"]: item for item in bucket.json("out/run/_byos/manifest.json")["outputs"]}
+
+
+def bundle_keys(bucket):
+    return [key for key in bucket.sizes("out/run/") if key.startswith("out/run/_byos/bundles/")]
+
+
+def test_compressed_outputs_are_plain_zstd(run_byos, bucket):
+    """`name.zst`, readable by any zstd; the manifest has size and checksum of the object and of the file."""
+    ran = run_byos(job(bucket, MANY, publish={"compress": ["*.dat", "none*"], "exclude": ["rows/**"]}), platform=True)
+
+    assert 0 == ran.code, ran.output
+    whole = b"".join(b"%d\n" % number for number in range(1, 200_001))
+    assert {"field.dat.zst", "end.log"} == set(outputs(bucket))
+    item, packed = entries(bucket)["field.dat"], bucket.get("out/run/field.dat.zst")
+    assert whole == unpacked(packed)
+    assert ("zstd", len(whole), crc_of(whole)) == (item["stored_as"], item["original_bytes"], item["original_crc32"])
+    assert (len(packed), crc_of(packed)) == (item["bytes"], item["crc32"])
+    assert [] == ran.left()
+
+
+def test_a_bundle_is_a_tar_whose_members_can_be_read_alone(run_byos, bucket):
+    """One object for hundreds of files; the manifest says which range of it is which file."""
+    ran = run_byos(job(bucket, MANY, publish={"bundle": ["rows/*"]}), platform=True)
+
+    assert 0 == ran.code, ran.output
+    assert {"field.dat", "end.log"} == set(outputs(bucket))
+    (key,) = bundle_keys(bucket)
+    content = bucket.get(key)
+    with tarfile.open(fileobj=io.BytesIO(unpacked(content))) as made:
+        found = {member.name: made.extractfile(member).read() for member in made}
+    assert {f"rows/{i}.csv": b"row %d\n" % i for i in range(1, 301)} == found
+    item = entries(bucket)["rows/17.csv"]
+    alone = zstandard.ZstdDecompressor().decompress(content[item["offset"] : item["offset"] + item["length"]])
+    member = alone[item["skip"] : item["skip"] + item["bytes"]]
+    assert (b"row 17\n", crc_of(b"row 17\n"), key) == (member, item["crc32"], item["key"])
+    assert [] == ran.left()
+
+
+def test_both_leave_while_the_solver_runs(bucket, tmp_path, shipped_file, minio_store, run_environ):
+    """What changed after its bundle had left goes into a later one; the manifest speaks of the last state alone."""
+    go = tmp_path / "go"
+    command = (
+        "mkdir rows; for i in $(seq 120); do echo a$i > rows/$i.csv; done; seq 1000 > early.dat;"
+        f" until [ -e {go} ]; do sleep 0.05; done; echo later > rows/7.csv; echo x >> early.dat"
+    )
+    settings = {"settle": "0.2s", "bundle": ["rows/*"], "compress": ["*.dat"]}
+    runs.lay_out(tmp_path / "run", file=shipped_file, store=minio_store, job=job(bucket, command, publish=settings))
+    with runs.started(tmp_path / "run", env=run_environ(**runs.PLATFORM)) as process:
+        until(lambda: bundle_keys(bucket) and "early.dat.zst" in outputs(bucket))
+        go.touch()
+        said, _ = process.communicate(timeout=60)
+
+    assert 0 == process.returncode, said
+    listed = entries(bucket)
+    assert (
+        len({item["key"] for path, item in listed.items() if path.startswith("rows/")}) == 2 == len(bundle_keys(bucket))
+    )
+    item = listed["rows/7.csv"]
+    alone = bucket.get(item["key"])[item["offset"] : item["offset"] + item["length"]]
+    assert b"later\n" == zstandard.ZstdDecompressor().decompress(alone)[item["skip"] : item["skip"] + item["bytes"]]
+    assert unpacked(bucket.get("out/run/early.dat.zst")).endswith(b"1000\nx\n")
+
+
+def test_a_sparse_file_costs_its_data(run_byos, bucket):
+    """Five gibibytes with a few bytes of data are an object of kilobytes."""
+    ran = run_byos(job(bucket, "truncate -s 5G hollow.h5; echo data >> hollow.h5", publish={"compress": ["*.h5"]}))
+
+    assert 0 == ran.code, ran.output
+    item = entries(bucket)["hollow.h5"]
+    assert (5 << 30) + 5 == item["original_bytes"]
+    assert item["bytes"] < 1 << 20
+
+
+def test_a_file_that_would_take_the_key_of_a_compressed_one_is_refused(run_byos, bucket):
+    """Two files, one key: neither is published, both are named, and they stay."""
+    ran = run_byos(job(bucket, "echo 1 > a.dat; echo 2 > a.dat.zst", publish={"compress": ["a.dat"]}))
+
+    assert 74 == ran.code
+    unpublished = bucket.json("out/run/_byos/manifest.json")["unpublished"]
+    assert ["a.dat", "a.dat.zst"] == sorted(item["path"] for item in unpublished)
+
+
+def test_the_bundles_of_an_earlier_attempt_go_with_it(run_byos, bucket):
+    """A run again under another digest: objects of the earlier manifest that it did not write are gone."""
+    asked = job(bucket, MANY, publish={"bundle": ["rows/*"]})
+    assert 0 == run_byos(asked).code
+    before = bundle_keys(bucket)
+    assert 0 == run_byos({**asked, "again": True}).code
+    assert 1 == len(bundle_keys(bucket))
+    assert before != bundle_keys(bucket)
+    assert os.path.basename(before[0]).endswith("-0001.tar.zst")
