@@ -668,7 +668,6 @@ BAD_VARIABLES = {
     "one line of a list": ({"BYOS_INPUT": "s3://data/a\nb"}, 'BYOS_INPUT: found "b", it does not begin with s3://'),
     "both inputs": ({"s3_input": "s3://data/a", "BYOS_INPUT": "s3://data/b"}, "s3_input and BYOS_INPUT are both set"),
     "template": ({"s3_input": "s3://${s3_input}"}, "s3_input: the template was not rendered: ${s3_input}"),
-    "later": ({"BYOS_PUBLISH_BUNDLE": "x"}, "BYOS_PUBLISH_BUNDLE: not in this version"),
     "home": ({"HOME": "{run}"}, " is or holds $HOME"),
     "above home": ({"HOME": "{run}/a/b"}, " is or holds $HOME"),
     "scratch above home": ({"HOME": "/elsewhere/me", "BYOS_SCRATCH": "/elsewhere"}, "it is or holds $HOME"),
