@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from byos_run.node.cause import cause
+from byos_run.node.kernel import KernelWords, Victim
 
 SAID = {
     "open mpi 4, signal": (
@@ -113,3 +114,38 @@ def test_good_end_has_no_cause():
 
 def test_unknown_signal_has_its_number():
     assert cause(tail="", code=None, signal_number=63, out_of_memory=False).endswith("killed by signal 63")
+
+
+def test_mpich_names_a_process_and_we_know_its_rank():
+    """The number of the rank by the pid in its words."""
+    said = (
+        "= BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES\n=   PID 26540 RUNNING AT vm\n=   EXIT CODE: 9\n"
+        "YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)\n"
+    )
+    told = cause(tail=said, code=9, signal_number=None, out_of_memory=False, ranks={26540: "5", 26541: "6"})
+
+    assert "rank 5 was killed by signal 9 (SIGKILL) (exit 9)" == told
+
+
+def test_the_kernels_victim_is_named_if_it_is_ours():
+    """A victim that was nobody of this run is not the cause, unless the count of our control group says so."""
+    victims = [Victim(1, "other", 5), Victim(26540, "lmp", 58_000_000)]
+    told = cause(tail="", code=137, signal_number=None, out_of_memory=False, victims=victims, ranks={26540: "5"})
+
+    assert "out of memory: the kernel killed rank 5 (lmp, 58 MB); exit 137" == told
+    assert "exit 137" == cause(tail="", code=137, signal_number=None, out_of_memory=False, victims=victims[:1])
+
+
+def test_the_kernels_words_are_read_from_the_start_of_the_solve(tmp_path):
+    """Both of its ways to say it; what was said before is not ours."""
+    messages = tmp_path / "kmsg"
+    messages.write_text("3,1,1,-;Out of memory: Killed process 11 (before) total-vm:1kB, anon-rss:1kB\n")
+    words = KernelWords(path=str(messages))
+    with messages.open("a") as file:
+        file.write("6,2,2,-;eth0: link up\n")
+        file.write(
+            "3,3,3,-;Memory cgroup out of memory: Killed process 12 (a b) total-vm:9kB, anon-rss:3kB, file-rss:0kB\n"
+        )
+
+    assert [Victim(12, "a b", 3072)] == words.victims()
+    assert [] == KernelWords(path=str(tmp_path / "none")).victims()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.kit import cases, runs
+from tests.scenarios.test_whole_run import job
 
 COMMAND = "mpirun -np {cores} lmp -in in.case"
 
@@ -106,3 +108,46 @@ def test_nothing_survives_a_kill_and_the_next_start_runs_again(
     assert ran.code == 0, ran.output
     assert bucket.json("out/copper/_byos/manifest.json")["attempt"] == 2
     assert ran.left() == ["byos-run", "byos.toml", "config"]
+
+
+def memory_group():
+    """A fresh control group of at most 400 MiB, of version 1 or 2; None where we may not make one."""
+    for top, limit, swap in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max", "memory.swap.max"),
+    ):
+        group = Path(top) / f"kit-{os.getpid()}"
+        with suppress(OSError):
+            group.mkdir()
+            if (group / limit).exists():
+                (group / limit).write_text(str(400 << 20))
+                with suppress(OSError):
+                    (group / swap).write_text(str(400 << 20) if "memsw" in swap else "0")
+                return group
+            group.rmdir()
+    return None
+
+
+def test_a_rank_that_the_kernel_kills_for_memory_is_named(
+    bucket, tmp_path, shipped_file, minio_store, run_environ, mpich
+):
+    """A real OOM kill in a control group: which rank, in the manifest; the launcher's number is passed on."""
+    group = memory_group()
+    if group is None:
+        return
+    directory = tmp_path / "run"
+    solver = Path(__file__).parent.parent / "solvers" / "mpi_rank.py"
+    asked = job(bucket, f"exec mpirun -np 3 python {solver} hogs=1:0")
+    runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
+    inside = ("sh", "-c", f"echo $$ > {group}/cgroup.procs && exec sh byos-run")
+    try:
+        ran = runs.run(directory, command=inside, env=run_environ(path=mpich, **runs.PLATFORM))
+    finally:
+        group.rmdir()
+
+    assert ran.code in (9, 137), ran.output
+    cause = bucket.json("out/run/_byos/manifest.json")["solver"]["cause"]
+    assert cause.startswith("out of memory: the kernel killed ")
+    if os.access("/dev/kmsg", os.R_OK):
+        assert cause.startswith("out of memory: the kernel killed rank 1 (python")
+    assert [] == ran.left()

@@ -1,6 +1,7 @@
 # One rank of a real MPI job. Says "ready" when all ranks are there, then does what the words ask:
 #   ends      finalize, exit 0             exits=R:N     rank R leaves with N and no finalize    aborts=R:N  MPI_Abort
 #   dies=R:S  rank R is killed by signal S  deaf         TERM is ignored                         obeys       TERM ends it well
+#   hogs=R:0  rank R takes memory until it is killed
 #   daemon    rank 0 starts one            waits         until it is stopped                     proxy       rank 0 kills its proxy
 import os
 import signal
@@ -35,6 +36,11 @@ if mine("dies") is not None:
     os.kill(os.getpid(), mine("dies"))
 if mine("aborts") is not None:
     world.Abort(mine("aborts"))
+if mine("hogs") is not None:
+    taken = []
+    while True:
+        taken.append(bytearray(16 << 20))
+        time.sleep(0.1)
 if "proxy" in words and world.rank == 0:
     os.kill(os.getppid(), signal.SIGKILL)
 while "ends" not in words and not asked:

@@ -8,14 +8,31 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping, Sequence
 from typing import Callable
 
 from byos_run.errors import printable
+from byos_run.node.kernel import Victim
+
+_PID = re.compile(r"BAD TERMINATION OF ONE OF YOUR[\s\S]{0,300}?PID (\d+) RUNNING AT")
 
 
-def cause(*, tail: str, code: int | None, signal_number: int | None, out_of_memory: bool) -> str:
-    """One line for people. *tail*: the newest output; *out_of_memory*: the kernel killed for memory while it ran."""
+def cause(
+    *,
+    tail: str,
+    code: int | None,
+    signal_number: int | None,
+    out_of_memory: bool,
+    victims: Sequence[Victim] = (),
+    ranks: Mapping[int, str] | None = None,
+) -> str:
+    """One line for people. *tail*: the newest output; *out_of_memory*: the kernel killed for memory while it ran, *victims*, where
+    it says so; *ranks*: pid → number, for those who tell only the one."""
+    ranks = ranks or {}
     told = next((say(found) for pattern, say in _TABLE for found in [pattern.search(tail)] if found), "")
+    pid = _PID.search(tail)
+    if told.startswith("a rank ") and pid and int(pid[1]) in ranks:  # MPICH names the process alone
+        told = f"rank {ranks[int(pid[1])]} {told[len('a rank ') :]}"
     if code == 0 and not told:
         return ""
     if code == 126:
@@ -29,7 +46,12 @@ def cause(*, tail: str, code: int | None, signal_number: int | None, out_of_memo
     else:
         number = "how the command ended is not known: the process that watched it was killed"
     killed = signal_number == signal.SIGKILL or code in (9, 137) or "SIGKILL" in told
-    memory = "out of memory: the kernel killed a process of this node; " if out_of_memory and killed else ""
+    ours = next((each for each in victims if each.pid in ranks), None)
+    who = "a process of this node"
+    if ours is not None:
+        size = f", {ours.resident_bytes / 1e6:,.0f} MB" if ours.resident_bytes else ""
+        who = printable(f"rank {ranks[ours.pid]} ({ours.name}{size})")
+    memory = f"out of memory: the kernel killed {who}; " if ours or (out_of_memory and killed) else ""
     return memory + (f"{told} ({number})" if told else number)
 
 

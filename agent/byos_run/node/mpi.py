@@ -155,6 +155,8 @@ class Lookout:
         self.most_ranks = 0
         self.shared_memory: set[str] = set()
         """Paths below /dev/shm that a process of the run had mapped at some look."""
+        self.numbers: dict[int, str] = {}
+        """Pid → number of every rank that was ever seen."""
 
     def look(self, processes: Sequence[Kin]) -> tuple[Rank, ...]:
         """Find the ranks among *processes*; now and then read what they have mapped."""
@@ -165,6 +167,7 @@ class Lookout:
             if rank is not None:
                 known[key] = rank
         self._known = known
+        self.numbers.update({rank.pid: rank.number for rank in known.values()})
         now = time.monotonic()
         if len(known) > len(self.ranks):  # they map their libraries and segments soon after they have begun
             self._maps_next_s, self._maps_pause_s = now, _MAPS_FIRST_S

@@ -68,6 +68,11 @@ class Watch:
         """Paths below /dev/shm that the run's processes had mapped."""
         return tuple(sorted(self._lookout.shared_memory))
 
+    @property
+    def ranks(self) -> dict[int, str]:
+        """Pid → number of every rank that was seen."""
+        return self._lookout.numbers
+
     def until_over(self, *, time_limit_s: float | None, stalled: Callable[[], str], look_every_s: float) -> str:
         """Wait for the end; what asks for one before, or "" if the command ended by itself.
 

@@ -23,6 +23,7 @@ from byos_run.errors import NodeUnfit, UsageError, printable
 from byos_run.model import Case, Job, Place, Solved, Stop
 from byos_run.node import cgroup, command, cores, process
 from byos_run.node.cause import cause
+from byos_run.node.kernel import KernelWords, Victim
 from byos_run.node.process import Running
 from byos_run.node.pump import LINE_BYTES
 from byos_run.node.shim import Kin
@@ -94,7 +95,7 @@ def solve(
         environ={**launch.environ, "PWD": str(directory)},
         directory=directory,
     )
-    killed_before = cgroup.oom_kills()
+    killed_before, kernel = cgroup.oom_kills(), KernelWords()
     try:
         running = process.start(
             program=program,
@@ -121,6 +122,7 @@ def solve(
         echo(_last_lines(running.pump.tail()))
     if watch.singletons:
         raise NodeUnfit(watch.singletons, hint="start the program with the mpirun of the MPI it was built with")
+    victims = kernel.victims()
     out_of_memory = (cgroup.oom_kills() or 0) > (killed_before or 0)
     return _result(
         running,
@@ -131,6 +133,7 @@ def solve(
         directory=directory,
         reason=reason,
         out_of_memory=out_of_memory,
+        victims=victims,
     )
 
 
@@ -186,6 +189,7 @@ def _result(
     directory: Path,
     reason: str,
     out_of_memory: bool,
+    victims: Sequence[Victim],
 ) -> Solved:
     ended = running.exit
     assert ended is not None  # Running.end has seen to it
@@ -203,6 +207,8 @@ def _result(
             code=ended.code,
             signal_number=ended.signal,
             out_of_memory=out_of_memory,
+            victims=victims,
+            ranks=watch.ranks,
         )
     return Solved(
         exit_code=None if watch.hang else ended.code,
