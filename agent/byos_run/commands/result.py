@@ -53,7 +53,8 @@ class Shown:
             lines = terminal.table(_columns(shown), width=self._terminal.columns)
             colours = ["bold", *(_COLOURS[run.state] for run in shown)]
             painted = [self._terminal.paint(line, colour) for line, colour in zip(lines, colours)]
-            self._show(self._screen.frame([*painted, self._totals(runs)[: self._terminal.columns]]))
+            totals = [] if is_last else [self._totals(runs)[: self._terminal.columns]]
+            self._show(self._screen.frame([*painted, *totals]))
 
     def _changes(self, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -104,7 +105,7 @@ def _columns(runs: Sequence[Run]) -> list[Column]:
         column("FILES", lambda run: f"{len(_outputs(run)):,}" if run.manifest else "", 3, is_number=True),
         column("SENT", lambda run: log.size(_bytes_out(run)) if run.manifest else "", 4, is_number=True),
         column("LEFT", lambda run: str(len(run.left)) if run.code is not None else "", 6, is_number=True),
-        column("SAYS", lambda run: run.said, 2, least=14),
+        column("SAYS", _says, 2, least=14),
     ]
 
 
@@ -119,7 +120,18 @@ def _line(run: Run) -> str:
         return run.state
     left = f"{log.count(len(run.left), 'file')} left" if run.left else "nothing left"
     sent = f"{log.count(len(_outputs(run)), 'file')}, {log.size(_bytes_out(run))} sent"
-    return f"{_state(run)} after {log.duration(run.seconds)}, {sent}, {left}: {run.said}"
+    return f"{_state(run)} after {log.duration(run.seconds)}, {sent}, {left}" + (
+        f": {says}" if (says := _says(run)) else ""
+    )
+
+
+def _says(run: Run) -> str:
+    """Its last line while it runs; nothing once it is done; why it failed."""
+    if run.state != "failed":
+        return run.said if run.state == "running" else ""
+    solver = run.manifest.get("solver")
+    cause = solver.get("cause") if isinstance(solver, dict) else None
+    return printable(str(run.manifest.get("error") or cause or run.said))
 
 
 def _left_lines(runs: Sequence[Run]) -> list[str]:
