@@ -278,6 +278,31 @@ def test_what_was_packed_is_verified_by_object_and_fetched_by_file(verify, bucke
     )
 
 
+def test_a_run_that_packs_is_whole_and_comes_back_as_it_was(run_byos, verify, bucket, tmp_path):
+    """publish.compress and publish.bundle, then verify and --fetch: every file byte for byte."""
+    command = (
+        "mkdir frames; for n in $(seq 300); do echo $n > frames/$n.dat; done; seq 400000 > log.txt; : > empty.txt;"
+        "head -c 9000000 /dev/zero > holes.txt; echo x > 'frames/a b%20+#&Größe.dat';"
+        "printf x > $'frames/bad\\xff.dat'; echo 1 > plain"
+    )
+    asked = job(bucket, command, publish={"compress": ["*.txt"], "bundle": ["frames/**"]})
+    ran = run_byos(asked)
+    assert 0 == ran.code, ran.output
+    assert 6 > len([key for key in bucket.sizes("out/run/") if "/_byos/" not in key])
+    for flags in ([], ["--read"]):
+        ran = verify("out/run/", *flags)
+        assert (0, True) == (ran.code, "whole: 306 outputs" in ran.output), ran.output + ran.error
+    directory = tmp_path / "laptop"
+    ran = verify("out/run/", "--fetch", "d", directory=directory)
+    assert 0 == ran.code, ran.output + ran.error
+    here = directory / "d"
+    assert 306 == sum(path.is_file() for path in here.rglob("*"))
+    assert b"".join(b"%d\n" % n for n in range(1, 400_001)) == (here / "log.txt").read_bytes()
+    assert bytes(9_000_000) == (here / "holes.txt").read_bytes()
+    assert (b"", b"x\n") == ((here / "empty.txt").read_bytes(), (here / "frames/a b%20+#&Größe.dat").read_bytes())
+    assert all(b"%d\n" % n == (here / f"frames/{n}.dat").read_bytes() for n in range(1, 301))
+
+
 @pytest.mark.parametrize(
     ("number", "change", "kinds"),
     [
