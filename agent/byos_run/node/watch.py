@@ -29,6 +29,9 @@ _FIRST_LOOK_S = 0.1
 _SLOWER = 1.5
 _LOOK_S = 2.0
 _LOOK_SHARE = 1000.0
+_EARLY_S = 10.0
+_EARLY_SHARE = 50.0
+"""While the ranks start, when most goes wrong, a look may cost more of the time."""
 _LONGEST_LOOK_S = 10.0
 _ASK_LOOK_S = 0.1
 _FILE_SHARE = 0.8
@@ -90,7 +93,9 @@ class Watch:
                 return self.singletons or self.hang
             if stall := stalled():
                 return stall
-            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), _LOOK_SHARE * took_s), _LONGEST_LOOK_S, look_every_s)
+            is_early = time.monotonic() - self._running.started_monotonic_s < _EARLY_S
+            share = _EARLY_SHARE if is_early else _LOOK_SHARE
+            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), share * took_s), _LONGEST_LOOK_S, look_every_s)
             self._wait(pause_s if until is None else min(pause_s, max(0.0, until - time.monotonic())))
         return ""
 
