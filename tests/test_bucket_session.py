@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,3 +98,56 @@ def test_no_error_holds_a_secret(bucket, tmp_path, stale):
 
     assert bucket.store.secret_key not in said
     assert "of-yesterday" not in said
+
+
+PROCESS = """
+import json, sys, time
+runs = open({log!r}, "a+"); runs.write("x"); runs.seek(0); count = len(runs.read())
+if count in {fails!r}:
+    sys.exit("the vault is sealed")
+soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+print(json.dumps(dict(Version=1, AccessKeyId={key!r}, SecretAccessKey={secret!r}, Expiration=soon)))
+"""
+
+
+def test_keys_serve_on_while_they_cannot_be_renewed(bucket, tmp_path):
+    """Renewal begins before the old keys expire: as long as the store takes those, a failure of whoever gives them is nothing."""
+    log, store = tmp_path / "asked", bucket.store
+    program = tmp_path / "keys.py"
+    program.write_text(
+        PROCESS.format(log=str(log), fails=list(range(3, 100)), key=store.access_key, secret=store.secret_key)
+    )
+    config = f"[default]\ncredential_process = {sys.executable} {program}\nregion = {store.region}\n"
+    with through(bucket, tmp_path, config=config) as way:
+        for number in range(5):
+            objects.put(way.wire, f"x/{number}", b"1")
+
+    assert 5 == len(bucket.sizes("x/"))
+    assert 3 <= len(log.read_text()) <= 4
+
+
+ROLE = {"role_arn": "arn:aws:iam::123456789012:role/kit", "first_contact_s": 30.0}
+
+
+def test_an_outage_of_sts_at_the_start_is_waited_out(bucket, tmp_path):
+    """503 twice, then the role is assumed: nobody hears of it."""
+    with through(bucket, tmp_path, Rule(Refuse(503), method="POST", key="^/?$", nth=(1, 2, 3)), **ROLE) as way:
+        objects.put(way.wire, "x", b"1")
+        assert "role" in way.session.identity
+
+    assert b"1" == bucket.get("x")
+
+
+def test_a_role_that_is_refused_is_77_at_once(bucket, tmp_path):
+    """A definite answer is not waited out."""
+    refused = Rule(Refuse(403, "AccessDenied"), method="POST", key="^/?$")
+    with pytest.raises(errors.AccessRefused, match="AssumeRole"), through(bucket, tmp_path, refused, **ROLE):
+        pass
+
+
+def test_sts_that_stays_away_is_69(bucket, tmp_path):
+    """After first_contact: unreachable, and who was asked."""
+    gone = Rule(Refuse(503), method="POST", key="^/?$")
+    settings = {**ROLE, "first_contact_s": 0.5}
+    with pytest.raises(errors.StoreUnreachable, match="AssumeRole"), through(bucket, tmp_path, gone, **settings):
+        pass

@@ -117,7 +117,8 @@ def test_what_went_while_the_solver_ran_comes_back(tmp_path: Path) -> None:
     """Removed behind: ours still, and what was written again beside it; deleted by the solver: only its key is known."""
     case = tmp_path / "case"
     again = replace(published(case, "a", size=2), key="out/a.2")
-    unsaid = replace(published(case, "c", size=2), key="out/c.2")
+    unsaid = published(case, "c", size=2)
+    unsaid = replace(unsaid, key="out/c.2", output=replace(unsaid.output, key_path="key/c.2"))
     with opened(tmp_path) as journal:
         begin(journal)
         for path in ("a", "b", "c"):

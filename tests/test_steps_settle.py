@@ -180,6 +180,7 @@ SETTINGS: dict[str, Any] = {
     "solver.success": model.Success(),
     "publish": model.PublishSettings(),
     "purge": model.PurgeSettings(),
+    "resume": model.ResumeSettings(),
     "report": model.ReportSettings(),
     "spot": model.SpotSettings(),
     "store": model.StoreSettings(),
@@ -648,7 +649,6 @@ BAD_FLAGS = {
     "no table": (["--table", "inputs.csv", "--row=1"], "inputs.csv: it cannot be read: No such file or directory"),
     "table's value": (["--table"], "--table: its value is missing"),
     "table in a bucket": (["--table=s3://data/doe/", "--row=1"], '--table: found "s3://data/doe/", it names no object'),
-    "later command": (["--resume-command", "x"], "--resume-command: not in this version"),
 }
 
 

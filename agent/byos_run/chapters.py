@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Callable
 
-from byos_run import errors, log, reporting, sentences
+from byos_run import errors, log, reporting, resuming, sentences
 from byos_run.bucket import objects
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
-from byos_run.model import Attempt, Case, Fetched, Published, Purged, S3Url, Skipped, Solved, Unpublished
-from byos_run.node import cores, files, journal, neighbour, scratch, workspace
+from byos_run.model import Attempt, Case, Fetched, Published, Purged, Skipped, Solved, Unpublished
+from byos_run.node import cores, files, neighbour, scratch, workspace
 from byos_run.node.pool import Every
+from byos_run.node.scratch import Room
 from byos_run.node.traces import Traces
 from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.publishing import Delivery, Publishing
 from byos_run.steps import claim, fetch, purge, record, render, solve
-from byos_run.steps.packing import BUNDLES
+from byos_run.steps.claim import Claim
+from byos_run.steps.record import Account, Handed
+from byos_run.succession import Succession
 
 _BEAT_S = 20.0
+_INVENTORY_S = 0.5
 _NAMED = 10
-_CLOCK_S = 60.0
 
 
 class Run:
@@ -47,6 +50,7 @@ class Run:
         self.solved: Solved | None = opened.earlier.solved if opened.continues and opened.earlier else None
         self.attempt = Attempt(self.run_id, 0, 0.0)
         self.digest = ""
+        self.launch = opened.launch
         self.is_whole_already = False
         self.gauge = reporting.Gauge(opened, place=lambda: self.room.case)
         self.fetched: list[Fetched] = []
@@ -57,7 +61,7 @@ class Run:
         self.pace = Pace()
         self.delivery: Delivery | None = None
         self.ended_by: errors.ByosError | None = None
-        self.account: record.Account | None = None
+        self.account: Account | None = None
         self.purged: Purged | None = None
         self.recorded = False
 
@@ -71,12 +75,18 @@ class Run:
     def claim(self) -> None:
         """The inputs are there, and the output prefix is ours; else the run directory is as it was."""
         try:
-            self._claim()
+            claimed = self._claim()
         except errors.ByosError:
             self.opened.undo()
             raise
+        try:
+            self._begin(claimed)
+        except errors.ByosError as error:
+            self.hold.release(self._status(), error)
+            self.opened.undo()
+            raise
 
-    def _claim(self) -> None:
+    def _claim(self) -> Claim:
         job, book = self.job, self.book
         with book.phase("claim", quiet=True):
             self.inputs = [] if self.continues else fetch.locate(job.input, wire_of=self._wire_of)
@@ -87,37 +97,27 @@ class Run:
                 wire=self.wire, job=job, run_id=self.run_id, digest=self.digest, status=self._status(),
                 is_dead=neighbour.is_dead, stop=self.stop, say=book.log.info,
             )  # fmt: skip
-        offset_s = self.wire.line.clock.offset_s
-        if abs(offset_s) > _CLOCK_S:
-            book.warn(
-                f"the node's clock is {log.duration(abs(offset_s))} {'slow' if offset_s > 0 else 'fast'}; the store's is used"
-            )
-        self.attempt, self.before = claimed.attempt, claimed.earlier
-        self.is_whole_already = claimed.complete and not self.continues
-        if not (self.is_whole_already and job.purge.when == "never"):
-            self.opened.clean()
-        self.laid_down = self._laid_down()
-        self.journal.begin(self.attempt, digest=self.digest, output=str(job.output), continues=self.continues)
-        if self.is_whole_already:
-            book.log.info(f"an equal run is whole in {job.output} already: nothing to do")
-            self.recorded = True
+        if told := sentences.clock_line(self.wire.line.clock.offset_s):
+            book.warn(told)
+        return claimed
 
-    def _ours(self) -> set[str]:
-        """Paths in the run directory that never go into the case: the program, the job file, what holds secrets."""
-        here = self.place.run_directory
-        files = [here / "config", here / "byos.toml", self.place.shipped_file, *secret_files(self.place)]
-        return {str(path.relative_to(here)) for path in files if path is not None and here in path.parents}
+    def _begin(self, claimed: Claim) -> None:
+        """The prefix is ours: go on from what earlier attempts left, in the bucket and here."""
+        self.attempt = claimed.attempt
+        self.is_whole_already = claimed.complete and not self.continues
+        self.succession = Succession(self.opened, claimed, self.hold)
+        self.succession.take_over()
+        if not (self.is_whole_already and self.job.purge.when == "never"):
+            self.succession.clean_here(keep=not self.is_whole_already)
+        self.laid_down = self.opened.laid_down()
+        self.journal.begin(self.attempt, digest=self.digest, output=str(self.job.output), continues=self.continues)
+        if self.is_whole_already:
+            self.book.log.info(f"an equal run is whole in {self.job.output} already: nothing to do")
+            self.succession.forget()
+            self.recorded = True
 
     def _wire_of(self, bucket: str) -> Wire:
         return self.opened.session.wire(bucket, stop=self.stop)
-
-    def _laid_down(self) -> files.Snapshot:
-        """What the platform laid into the run directory: kept from the first attempt here on."""
-        kept = self.journal.load_snapshot("rundir") if self.continues else None
-        if kept is None:
-            kept = files.snapshot(self.place.run_directory, skip={journal.DIRECTORY_NAME})
-            self.journal.save_snapshot("rundir", kept)
-        return kept
 
     # ------------------------------------------------------------ the claim is held
 
@@ -156,6 +156,7 @@ class Run:
 
         with (
             Every(min(_BEAT_S, self.job.store.lease_s / 4), beat, name="heartbeat"),
+            Every(_INVENTORY_S, self.succession.tend, name="inventory"),
             Every(0.5, watch, name="deadline"),
             cloud_watched(job=self.job, place=self.place, stop=self.stop, say=self.book.warn),
             self.gauge.running(),
@@ -175,7 +176,30 @@ class Run:
             return
         job, book = self.job, self.book
         self.journal.phase("fetch")
-        earlier = self.opened.earlier
+        if self.succession.kept is not None:
+            self._keep(self.succession.kept)
+        else:
+            self._fetch()
+        with self._snapshot_of_inputs():
+            local = fetch.copy_local(
+                job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self.opened.ours()
+            )
+            rendered = render.render(job.template, case=self.room.case)
+            if job.resume.files:
+                self._resume()
+        resumed = [item.path for item in self.succession.resumed]
+        self.journal.fetched(self.fetched, resumed=resumed)
+        for text in (text for item in self.fetched for text in item.warnings):
+            book.warn(text)
+        for line, facts in sentences.fetched(self.fetched, local=local, kept=self.succession.kept is not None):
+            book.log.info(line, **facts)
+        if job.fetch.local and not local:
+            book.warn(f"fetch.local names no file of {self.place.run_directory}: nothing was copied over the case")
+        if job.template.files:
+            book.log.info(render.rendered_line(rendered), **log.facts(asdict(rendered)))
+
+    def _fetch(self) -> None:
+        job, earlier = self.job, self.opened.earlier
         earlier_case = earlier.room.case if earlier and earlier.room else None
         self.room = scratch.claim_room(
             scratch=job.scratch, run_directory=self.place.run_directory, environ=self.place.environ, run_id=self.run_id,
@@ -183,36 +207,32 @@ class Run:
         )  # fmt: skip
         self.case = Case(self.room.case, self.case.log)
         self.journal.placed(self.room)
-        total = sum(item.size_bytes for item in self.inputs)
         with (
-            book.phase("fetch", total_bytes=total) as count,
+            self.book.phase("fetch", total_bytes=sum(item.size_bytes for item in self.inputs)) as count,
             fetch.Fetcher(
-                wire_of=self._wire_of,
-                settings=job.fetch,
-                connections=job.store.connections,
-                cores=min(self.opened.launch.slot.count, cores.usable().count),
+                wire_of=self._wire_of, settings=job.fetch, connections=job.store.connections,
+                cores=min(self.launch.slot.count, cores.usable().count),
             ) as fetcher,
-        ):
+        ):  # fmt: skip
             self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
-            self.journal.placed(self.room)
-            self.digest = claim.digest_of(job, self._keys_as_read())
-            with self._snapshot_of_inputs():
-                local = fetch.copy_local(
-                    job.fetch, run_directory=self.place.run_directory, case=self.room.case, ours=self._ours()
-                )
-                rendered = render.render(job.template, case=self.room.case)
-        for text in (text for item in self.fetched for text in item.warnings):
-            book.warn(text)
-        for item in self.fetched[:_NAMED]:
-            book.log.info(fetch.fetched_line(item), **log.facts(asdict(item)))
-        if len(self.fetched) > _NAMED:
-            book.log.info(f"fetched {log.count(len(self.fetched), 'object')}, {log.size(total)}")
-        if local:
-            book.log.info(f"copied {log.count(len(local), 'local file')} over the case: {', '.join(local[:_NAMED])}")
-        elif job.fetch.local:
-            book.warn(f"fetch.local names no file of {self.place.run_directory}: nothing was copied over the case")
-        if job.template.files:
-            book.log.info(render.rendered_line(rendered), **log.facts(asdict(rendered)))
+        self.journal.placed(self.room)
+        self.digest = self.succession.digest = claim.digest_of(job, fetch.as_read(self.inputs, self.fetched))
+
+    def _keep(self, room: Room) -> None:
+        """What was fetched here has proved unchanged: no byte is fetched again."""
+        assert self.opened.earlier is not None
+        self.room, self.fetched = room, self.opened.earlier.fetched
+        self.case = Case(room.case, self.case.log)
+        self.journal.placed(room)
+
+    def _resume(self) -> None:
+        """What ``resume.files`` names comes from an attempt that was interrupted."""
+        with self.book.phase("resume", quiet=True) as count:
+            if not self.succession.resume(self.room.case, tally=count):
+                return
+        self.book.log.info(resuming.resumed_line(self.succession.resumed, now=self.book.clock()))
+        if self.job.resume.command:
+            self.launch = solve.prepare(job=replace(self.job, command=self.job.resume.command), place=self.place)
 
     @contextmanager
     def _snapshot_of_inputs(self) -> Iterator[None]:
@@ -220,8 +240,7 @@ class Run:
         try:
             yield
         finally:
-            self.after_fetch = files.snapshot(self.room.case)
-            self.journal.save_snapshot("case", self.after_fetch)
+            self.after_fetch = resuming.save_case(self.journal, self.room.case)
 
     def solve(self) -> None:
         if self.continues:
@@ -229,7 +248,7 @@ class Run:
         job, book = self.job, self.book
         self.stop.check()
         self.journal.phase("solve")
-        book.log.info(f"starting: {' '.join(self.opened.launch.command)}", cores=self.opened.launch.slot.count)
+        book.log.info(f"starting: {' '.join(self.launch.command)}", cores=self.launch.slot.count)
         traces = Traces()
         try:
             with (
@@ -237,7 +256,7 @@ class Run:
                 self._publishing().beside_solver(count) as begin,
             ):
                 solved = solve.solve(
-                    launch=self.opened.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
+                    launch=self.launch, job=job, case=self.case, place=self.place, attempt_id=self.run_id,
                     stop=self.stop, echo=book.lines.pass_through, on_start=self.gauge.following(begin), warn=book.warn,
                     memory=self.gauge.meter.memory, saw=traces.saw,
                 )  # fmt: skip
@@ -250,11 +269,6 @@ class Run:
         for note in solved.notes:
             book.warn(note)
         book.log.info(sentences.solved_line(solved), **log.facts(asdict(solved)))
-
-    def _keys_as_read(self) -> list[tuple[S3Url, str, str]]:
-        """An input that was replaced since the claim makes another run of this one."""
-        read = {str(item.url): item.etag for item in self.fetched}
-        return [(item.url, read.get(str(item.url), item.etag), item.version_id) for item in self.inputs]
 
     def _note(self, write: Callable[[], None]) -> None:
         """Tell the journal what came after the solve: a solver that has filled the disk must not keep its outputs here."""
@@ -278,6 +292,8 @@ class Run:
             self.delivery = delivery = publishing.finish(harvests, outputs, count)
         if not publishing.own_outputs(SOLVER_LOG):
             self.book.warn(f"{SOLVER_LOG} is gone: something deleted it from .byos/ while the solver ran")
+        if delivery.outcome.ended_by is None:
+            self.succession.end_uploads()
         self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
         refused = tuple(item for harvest in harvests for item in harvest.unpublished)
         self.published = delivery.outcome.published
@@ -299,8 +315,9 @@ class Run:
 
     def _publishing(self) -> Publishing:
         self.publishing = Publishing(
-            self.opened, room=self.room, laid_down=self.laid_down, after_fetch=self._after_fetch(), pace=self.pace
-        )
+            self.opened, room=self.room, laid_down=self.laid_down, after_fetch=self._after_fetch(), pace=self.pace,
+            ledger=self.succession.ledger,
+        )  # fmt: skip
         return self.publishing
 
     def _after_fetch(self) -> files.Snapshot:
@@ -311,23 +328,23 @@ class Run:
         """Log, last status, manifest: written only while the claim is ours."""
         self.hold.check()
         self._note(lambda: self.journal.phase("record"))
+        key = f"{self.job.output.key}_byos/manifest.json"
+        wire = self.wire.until(stop=self.stop.unless_cut)
         found = reporting.figures(
             self.job, harvests=self.delivery.harvests if self.delivery else (), log=self.case.log, warn=self.book.warn
         )
-        self.account = account = record.Account(
-            job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
-            published=self.published, unpublished=self.unpublished, skipped=self.skipped, phases=self.book.phases,
-            directory_links=self._directory_links(),
-            warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
-            before=self.before if self.continues else {}, results=found.results,
-        )  # fmt: skip
-        key = f"{self.job.output.key}_byos/manifest.json"
-        wire = self.wire.until(stop=self.stop.unless_cut)
+        self.account = self._account(Handed(), found)
         try:
+            handed = self.succession.handed(
+                wire, published=self.published, vanished=self.delivery.vanished if self.delivery else (),
+                is_whole=self.account.is_whole, command=self.launch.command,
+            )  # fmt: skip
+            self.account = account = self._account(handed, found)
             (self.publishing or self._publishing()).publish_own("run.log", count=self.book.count)
             self.hold.beat(self._status(phase="record"))
             self.hold.check()
-            self._delete_stale(wire)
+            if account.is_whole:
+                self.succession.delete_stale(wire, handed.stale)
             manifest = record.manifest(account)
             reporting.publish(
                 wire=wire, job=self.job, manifest=manifest, metrics=self.gauge.document(self.attempt), found=found,
@@ -341,26 +358,18 @@ class Run:
             self.book.tell_error(error)
             return
         self.recorded = True
-        if account.status in ("complete", "solver-failed"):
+        if account.is_whole:
             self._note(lambda: self.journal.manifest(key))
+        self.succession.forget()
 
-    def _directory_links(self) -> dict[str, str]:
-        harvests = self.delivery.harvests if self.delivery else ()
-        return {path: to for harvest in harvests for path, to in harvest.directory_links.items()}
-
-    def _delete_stale(self, wire: Wire) -> None:
-        """Objects that an earlier attempt listed and this one did not write; all of them stay while this one is not whole."""
-        if self.account is None or self.account.status not in ("complete", "solver-failed"):
-            return
-        vanished = self.delivery.vanished if self.delivery else ()
-        kept = {item.key for item in self.published}
-        prefix = self.job.output.key
-        for key in sorted({*claim.keys_of(self.before), *vanished} - kept):
-            if key.startswith(prefix) and (key.startswith(prefix + BUNDLES) or not key.startswith(f"{prefix}_byos/")):
-                try:
-                    objects.delete(wire, key)
-                except (errors.AccessRefused, errors.StoreRefused) as error:
-                    self.book.warn(f"an object of the earlier attempt stays: {error.message}")
+    def _account(self, handed: Handed, found: reporting.Figures) -> Account:
+        return Account(
+            job=self.job, attempt=self.attempt, digest=self.digest, fetched=self.fetched, solved=self.solved,
+            published=self.published, unpublished=(*self.unpublished, *handed.lost), skipped=self.skipped,
+            directory_links=self.delivery.directory_links if self.delivery else {}, phases=self.book.phases,
+            warnings=self.book.warnings, ended_by=self.ended_by, ended_at=self.book.clock(),
+            before=self.succession.earlier.manifest if self.continues else {}, handed=handed, results=found.results,
+        )  # fmt: skip
 
     def purge(self) -> None:
         """What the bucket has acknowledged goes; without a manifest nothing does."""
@@ -384,7 +393,10 @@ class Run:
         """The certificate, then the journal and the program. Returns the exit code and whose it is."""
         code, whose = self._code()
         self.hold.beat({**self._status(phase="over"), **self._ending(code, whose)})
-        self._summary()
+        for line in sentences.phases(self.book.phases):
+            self.book.log.info(line)
+        if self.published:
+            self.book.log.info(f"outputs are in {self.job.output}; the list is {self.job.output}_byos/manifest.json")
         if self.purged is not None:
             code = self._certify(self.purged, code, whose)
         self.journal.close()
@@ -434,12 +446,3 @@ class Run:
             self.book.lines.say(claim.document(document).decode())
             return code or errors.StoreUnreachable.code
         return code
-
-    def _summary(self) -> None:
-        for item in self.book.phases:
-            moved = (
-                f", {log.size(item.size_bytes)} ({log.rate(item.size_bytes, item.seconds)})" if item.size_bytes else ""
-            )
-            self.book.log.info(f"{item.name:<8} {log.duration(item.seconds):>9}{moved}")
-        if self.published:
-            self.book.log.info(f"outputs are in {self.job.output}; the list is {self.job.output}_byos/manifest.json")

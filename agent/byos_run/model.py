@@ -175,6 +175,14 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class ResumeSettings:
+    files: tuple[str, ...] = ()
+    """Globs; of each, the newest whole file of an interrupted attempt is in the case before the solver starts."""
+    command: tuple[str, ...] = ()
+    """Instead of ``Job.command``, if there was such a file."""
+
+
+@dataclass(frozen=True)
 class StoreSettings:
     endpoint_url: str = ""
     region: str = ""
@@ -224,6 +232,7 @@ class Job:
     solver: SolverSettings = SolverSettings()
     publish: PublishSettings = PublishSettings()
     purge: PurgeSettings = PurgeSettings()
+    resume: ResumeSettings = ResumeSettings()
     spot: SpotSettings = SpotSettings()
     report: ReportSettings = ReportSettings()
     store: StoreSettings = StoreSettings()

@@ -18,7 +18,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.endings import know_ends
 from byos_run.errors import printable
 from byos_run.model import Job, Place, S3Url, StoreSettings
-from byos_run.node import journal, neighbour, process, scratch, traces, workspace
+from byos_run.node import files, journal, neighbour, process, scratch, traces, workspace
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
@@ -50,17 +50,33 @@ class Opened:
     """That attempt solved the case and could not publish all: only publishing, recording and purging are left."""
     room: Room
 
-    def clean(self) -> None:
-        """What an attempt that was killed here left is computed again; called once the prefix is ours."""
+    def clean(self, *, but: Room | None = None) -> None:
+        """What an attempt that was killed here left, *but* a case that stays; called once the prefix is ours."""
         if self.earlier is None or self.earlier.room is None or self.continues:
             return
         room = self.earlier.room
         for stage in scratch.stages_of(room.case):
             workspace.remove_tree(stage)
+        if room == but:
+            return
         if room.scratch is not None:
             workspace.remove_marked(room.scratch, run_directory=self.place.run_directory)
         elif self.place.run_directory in room.case.parents:
             workspace.remove_tree(room.case, identity=room.identity)
+
+    def ours(self) -> set[str]:
+        """Paths in the run directory that never go into the case: the program, the job file, what holds secrets."""
+        here = self.place.run_directory
+        paths = [here / "config", here / "byos.toml", self.place.shipped_file, *secret_files(self.place)]
+        return {str(path.relative_to(here)) for path in paths if path is not None and here in path.parents}
+
+    def laid_down(self) -> files.Snapshot:
+        """What the platform laid into the run directory: kept from the first attempt here on."""
+        kept = self.journal.load_snapshot("rundir") if self.continues else None
+        if kept is None:
+            kept = files.snapshot(self.place.run_directory, skip={journal.DIRECTORY_NAME})
+            self.journal.save_snapshot("rundir", kept)
+        return kept
 
     def undo(self) -> None:
         """Leave the run directory as it was: nothing was claimed, so there is nothing that another start needs."""
@@ -104,7 +120,7 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
     scratch.refuse_run_directory(place.run_directory, home=place.environ.get("HOME", ""))
     _refuse_neighbours(place.run_directory)
     launch = solve.prepare(job=job, place=place)
-    session = Session(settings=job.store, place=place)
+    session = Session(settings=job.store, place=place, stop=stop)
     session.tell = book.lines.detail
     undeleted = forget_secrets(place)
     if job.row:

@@ -22,6 +22,7 @@ from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.disk import LOOK_S, Disk
 from byos_run.endings import Pace, Waiting
+from byos_run.ledger import Ledger
 from byos_run.model import Identity, Output, Published
 from byos_run.node import files, journal, openmetrics
 from byos_run.node.files import Harvest, Snapshot
@@ -58,11 +59,18 @@ class Delivery:
     vanished: tuple[str, ...]
     """Keys of files that left while the solver ran, and that it deleted since."""
 
+    @property
+    def directory_links(self) -> dict[str, str]:
+        """Path of a link → the directory of the case that it leads to."""
+        return {path: to for harvest in self.harvests for path, to in harvest.directory_links.items()}
+
 
 class Publishing:
     """The publishing of one run. Made when the case is there."""
 
-    def __init__(self, opened: Opened, *, room: Room, laid_down: Snapshot, after_fetch: Snapshot, pace: Pace) -> None:
+    def __init__(
+        self, opened: Opened, *, room: Room, laid_down: Snapshot, after_fetch: Snapshot, pace: Pace, ledger: Ledger
+    ) -> None:
         self._opened = opened
         self._room = room
         self._laid_down = laid_down
@@ -79,6 +87,7 @@ class Publishing:
         self._slot_cores = opened.launch.slot.count
         self._bundles = itertools.count(1)
         self._packing = Packing(Globs.of(opened.job.publish.compress), Globs.of(opened.job.publish.bundle))
+        self._ledger = ledger
         if opened.continues and opened.earlier is not None:
             own = str(opened.own_directory)
             self._early = {place: item for place, item in opened.earlier.acknowledged.items() if place[0] != own}
@@ -229,7 +238,7 @@ class Publishing:
         if item.output.root == self._room.case:
             self._left[item.output.path] = item.identity
         self._pace.add(item.size_bytes, seconds=item.seconds)
-        self._opened.journal.acknowledged(item)
+        self._ledger.acknowledged(item)
 
     def _case_harvest(self) -> Harvest:
         job = self._opened.job
@@ -279,7 +288,7 @@ class Publishing:
         opened = self._opened
         return Publisher(
             wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
-            writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged,
+            writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged, uploads=self._ledger,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
             budget=budget or Budget(self._slot_cores), bundle_name=self._bundle_name,
         )  # fmt: skip

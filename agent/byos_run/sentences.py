@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from byos_run import log
-from byos_run.model import Phase, Published, Purged, Solved
+from byos_run.model import Fetched, Phase, Published, Purged, Solved
+from byos_run.steps.fetch import fetched_line
+
+_NAMED = 10
+_CLOCK_S = 60.0
+
+
+def clock_line(offset_s: float) -> str:
+    """*offset_s*: by how much the store's clock is ahead; "" if by less than a minute."""
+    if abs(offset_s) < _CLOCK_S:
+        return ""
+    return (
+        f"the node's clock is {log.duration(abs(offset_s))} {'slow' if offset_s > 0 else 'fast'}; the store's is used"
+    )
+
+
+def fetched(items: Sequence[Fetched], *, local: Sequence[str], kept: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line with its facts. *kept*: an earlier attempt here had fetched it."""
+    if kept:
+        yield "the input that an earlier attempt fetched here is unchanged: it stays", {}
+    for item in () if kept else items[:_NAMED]:
+        yield fetched_line(item), log.facts(asdict(item))
+    if len(items) > _NAMED and not kept:
+        yield f"fetched {log.count(len(items), 'object')}, {log.size(sum(item.bytes_in for item in items))}", {}
+    if local:
+        yield f"copied {log.count(len(local), 'local file')} over the case: {', '.join(local[:_NAMED])}", {}
 
 
 def published_line(published: Sequence[Published], *, early: int, phase: Phase) -> str:
@@ -34,3 +61,10 @@ def _ended(solved: Solved) -> str:
 def purged_line(purged: Purged) -> str:
     left = f"; {log.count(len(purged.left), 'entry', 'entries')} left" if purged.left else "; nothing is left"
     return f"purged {log.count(purged.files, 'file')}, {log.size(purged.size_bytes)}{left}"
+
+
+def phases(items: Sequence[Phase]) -> Iterator[str]:
+    """The time of each phase, and what moved in it."""
+    for item in items:
+        moved = f", {log.size(item.size_bytes)} ({log.rate(item.size_bytes, item.seconds)})" if item.size_bytes else ""
+        yield f"{item.name:<8} {log.duration(item.seconds):>9}{moved}"

@@ -17,10 +17,18 @@ from typing import Any
 
 from byos_run import errors
 from byos_run.bucket.sign import Keys
+from byos_run.bucket.wire import Transient
 from byos_run.errors import printable
 from byos_run.model import Place, StoreSettings
 
 _LONGEST_CONFIG = 1 << 20
+_BUSY = (
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "IDPCommunicationError",
+)
 _AWS_SETTINGS = (
     "aws_access_key_id",
     "aws_secret_access_key",
@@ -49,9 +57,11 @@ class Source:
     region: str
     renewable: Any = None
     """botocore's credentials, renewed by it."""
+    first: Keys | None = None
+    """What those were when they were read."""
 
     def keys(self) -> Keys:
-        """As they are now. Raises AccessRefused."""
+        """As they are now. Raises AccessRefused, Transient if they cannot be renewed at the moment."""
         return self.plain or _keys_of(self.renewable)
 
 
@@ -127,20 +137,23 @@ def _plain(method: str, found: Mapping[str, str], *, region: str) -> Source | No
 
 
 def chained_source(session: Any, settings: StoreSettings, place: Place) -> Source:
-    """What the chain of botocore's *session* comes to. Raises AccessRefused without credentials."""
+    """What the chain of botocore's *session* comes to. Raises AccessRefused without credentials, Transient in an outage."""
     credentials = _credentials(session, settings)
     if credentials is None:
         raise _no_credentials(place)
-    _keys_of(credentials)  # roles are assumed and files read now: config may be deleted after this
+    first = _keys_of(credentials)  # roles are assumed and files read now: config may be deleted after this
     method = str(getattr(credentials, "method", "") or "")
-    return Source(method, None, str(session.get_config_variable("region") or ""), credentials)
+    return Source(method, None, str(session.get_config_variable("region") or ""), credentials, first)
 
 
 def botocore_session(*, settings: StoreSettings, place: Place) -> Any:
     import botocore.exceptions
     import botocore.session
+    from botocore.config import Config
 
     session = botocore.session.Session(profile=settings.profile or None)
+    # Of STS and its like; how long an outage is waited out is the wire's to say.
+    session.set_default_client_config(Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}))
     config = config_file_of(place)
     if config and not place.environ.get("AWS_CONFIG_FILE"):
         session.set_config_variable("config_file", str(config))
@@ -190,8 +203,22 @@ def _keys_of(credentials: Any) -> Keys:
     try:
         frozen = credentials.get_frozen_credentials()
     except (BotoCoreError, ClientError) as error:
-        raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
+        message = f"no credentials: {printable(str(error))}"
+        if _may_pass(error):
+            raise Transient(message) from None
+        raise errors.AccessRefused(message) from None
     return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whoever gives the keys (STS, a metadata service) is out of reach or busy, and has not refused."""
+    from botocore.exceptions import ClientError, HTTPClientError, SSLError
+    from botocore.exceptions import ConnectionError as NotConnected
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or status == 429 or error.response.get("Error", {}).get("Code", "") in _BUSY
+    return isinstance(error, (HTTPClientError, NotConnected)) and not isinstance(error, SSLError)
 
 
 def _no_credentials(place: Place) -> errors.AccessRefused:

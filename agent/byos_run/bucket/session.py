@@ -21,18 +21,19 @@ from byos_run import errors
 from byos_run.bucket.connections import Connections, Host
 from byos_run.bucket.credentials import botocore_session, chained_source, plain_source
 from byos_run.bucket.sign import Keys, Signer, masked
-from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Wire
+from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Transient, Wire
 from byos_run.errors import printable
 from byos_run.model import Place, Stop, StoreSettings
 
 _RENEW_EVERY_S = 20.0
+_ASK_AGAIN_S = 1.0
 
 
 class Session:
     """The credentials of a run and its wires, one for each bucket. Safe to use from many threads once it is made."""
 
-    def __init__(self, *, settings: StoreSettings, place: Place) -> None:
-        """Raises AccessRefused without credentials, UsageError for a profile that is not there."""
+    def __init__(self, *, settings: StoreSettings, place: Place, stop: Stop | None = None) -> None:
+        """Raises AccessRefused without credentials, UsageError for a profile that is not there, StoreUnreachable, Stopped."""
         self._settings = settings
         self._place = place
         self._clock = Clock()
@@ -46,7 +47,25 @@ class Session:
         if not settings.instance_role:
             # Read by botocore's metadata fetcher, also for credential_source; the solver's environment was copied before.
             os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-        self._read_credentials()
+        self._refused: Keys | None = None
+        self._last: Keys | None = None
+        self._last_holds_until = 0.0
+        self._first_credentials(stop)
+
+    def _first_credentials(self, stop: Stop | None) -> None:
+        """An outage of whoever gives them is waited out like one of the store."""
+        until = time.monotonic() + self._settings.first_contact_s
+        while True:
+            try:
+                self._read_credentials()
+                return
+            except Transient as error:
+                if time.monotonic() >= until:
+                    raise errors.StoreUnreachable(str(error)) from None
+            if stop is None:
+                time.sleep(_ASK_AGAIN_S)
+            elif stop.wait(_ASK_AGAIN_S):
+                stop.check()
 
     def _read_credentials(self) -> None:
         settings, place = self._settings, self._place
@@ -56,10 +75,23 @@ class Session:
             self._botocore = botocore_session(settings=settings, place=place)
             source = chained_source(self._botocore, settings, place)
         self._source = source
+        self._last = source.plain or source.first
 
     def keys(self) -> Keys:
-        """The credentials as they are now; botocore renews those that can be renewed."""
-        return self._source.keys()
+        """The credentials as they are now; botocore renews those that can be renewed.
+
+        It begins to minutes before they expire; if that fails, the old ones serve as long as the store takes them. Raises
+        AccessRefused, Transient.
+        """
+        if self._last is not None and time.monotonic() < self._last_holds_until and self._last != self._refused:
+            return self._last
+        try:
+            self._last = self._source.keys()
+        except (Transient, errors.AccessRefused):
+            if self._last is None or self._last == self._refused:
+                raise
+            self._last_holds_until = time.monotonic() + _RENEW_EVERY_S
+        return self._last
 
     def renew(self, refused: Keys) -> bool:
         """Read files, processes and a new ``config`` again, at most every 20 s; True if there are other keys than *refused* now.
@@ -67,6 +99,7 @@ class Session:
         Of several threads that are refused at once, one reads, and all go on with what it found.
         """
         with self._renewing:
+            self._refused = refused
             if self.keys() != refused:
                 return True
             if self._renewed_at is not None and time.monotonic() - self._renewed_at < _RENEW_EVERY_S:

@@ -6,7 +6,8 @@ combined from those of the parts, which the store checks. A lost answer to Compl
 store keeps no CRC-32, its ETag (the MD5) proves, else the object is read back.
 
 A file that changes while it is read gives :class:`FileChanged`, never an object: its identity is compared before and after, and
-what was sent is what was summed, because both are one buffer. An upload that fails is aborted.
+what was sent is what was summed, because both are one buffer. An upload that fails is aborted; one that a killed attempt
+left is finished where its parts and the file are known to be as they were.
 
 A stream (what is compressed while it leaves) is cut into parts as it comes; one that fits a part is a single PUT.
 
@@ -31,10 +32,13 @@ from byos_run.bucket import objects
 from byos_run.bucket.buffers import Buffers
 from byos_run.bucket.wire import Answer, Transient, Wire
 from byos_run.model import Identity, Pool, Tally
+from byos_run.uploads import Begun, PartSent, Uploads
 
 SINGLE_BYTES = 8 << 20
 PART_BYTES = 16 << 20
 MOST_PARTS = 10_000
+_NO_FILE = Identity(0, 0, 0, 0)
+"""A stream cannot be taken up again."""
 _SENDS = 4
 """How often an object is sent whose acknowledgement does not agree."""
 _ABORT_PATIENCE_S = 10.0
@@ -85,22 +89,23 @@ class _Span(NamedTuple):
     length: int
 
 
-class _Part(NamedTuple):
-    """A part that the store has."""
-
-    etag: str
-    crc32: int
-    length: int
-
-
 class Uploader:
     """Sends files by *wire*; many at once, from any thread. *parts* runs the parts of large ones."""
 
-    def __init__(self, wire: Wire, *, parts: Pool, part_bytes: int = 0, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        parts: Pool,
+        part_bytes: int = 0,
+        tally: Tally | None = None,
+        uploads: Uploads | None = None,
+    ) -> None:
         self._wire = wire
         self._parts = parts
         self._part_bytes = part_bytes
         self._tally = tally
+        self._uploads = uploads
         self._buffers = Buffers()
         self._small_buffers = Buffers()
         """Apart, so that those of parts are only as many as there are parts in flight."""
@@ -180,9 +185,9 @@ class Uploader:
         yield buffer[:filled]
 
     def _multipart_stream(self, parts: Iterator[memoryview], key: str, headers: Mapping[str, str]) -> Acknowledged:
-        upload_id = self._create(key, headers)
-        sent: list[_Part] = []
-        waiting: deque[Future[_Part]] = deque()
+        upload_id = self._begin(Begun(key, self._create(key, headers), _NO_FILE, 0)).upload_id
+        sent: list[PartSent] = []
+        waiting: deque[Future[PartSent]] = deque()
         try:
             for number, buffer in enumerate(parts, start=1):
                 if buffer:
@@ -190,15 +195,17 @@ class Uploader:
                 if len(waiting) > self._parts.width:
                     sent.append(waiting.popleft().result())
             sent += [future.result() for future in waiting]
-            return self._complete(sum(part.length for part in sent), key, upload_id, sent)
+            done = self._complete(sum(part.length for part in sent), key, upload_id, sent)
         except BaseException:
             for future in waiting:
                 future.cancel()
             wait(waiting)
-            self._abort(key, upload_id)
+            self._give_up(key, upload_id)
             raise
+        self._over(key, upload_id)
+        return done
 
-    def _send_buffer(self, key: str, upload_id: str, number: int, buffer: memoryview) -> _Part:
+    def _send_buffer(self, key: str, upload_id: str, number: int, buffer: memoryview) -> PartSent:
         try:
             return self._send_sum(key, upload_id, number, buffer)
         finally:
@@ -235,14 +242,32 @@ class Uploader:
         return facts.etag
 
     def _multipart(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
-        upload_id = self._create(key, headers)
+        part_bytes = part_size(file.identity.size_bytes, self._part_bytes)
+        begun = self._uploads.resumed(key, file.identity, part_bytes) if self._uploads else None
+        if begun is None:
+            begun = self._begin(Begun(key, self._create(key, headers), file.identity, part_bytes))
         try:
-            sums = self._send_parts(file, key, upload_id)
+            sums = self._send_parts(file, begun)
             file.check()
-            return self._complete(file.identity.size_bytes, key, upload_id, sums)
+            done = self._complete(file.identity.size_bytes, key, begun.upload_id, sums)
         except BaseException:
-            self._abort(key, upload_id)
+            self._give_up(key, begun.upload_id)
             raise
+        self._over(key, begun.upload_id)
+        return done
+
+    def _begin(self, begun: Begun) -> Begun:
+        if self._uploads:
+            self._uploads.begins(begun)
+        return begun
+
+    def _over(self, key: str, upload_id: str) -> None:
+        if self._uploads:
+            self._uploads.over(key, upload_id)
+
+    def _give_up(self, key: str, upload_id: str) -> None:
+        if self._abort(key, upload_id):
+            self._over(key, upload_id)
 
     def _create(self, key: str, headers: Mapping[str, str]) -> str:
         wanted = {**headers, "x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
@@ -257,12 +282,15 @@ class Uploader:
         upload_id = _text(answer.body, "UploadId")
         if not upload_id:
             raise errors.StoreRefused(f"no UploadId for s3://{self._wire.line.bucket}/{key}", status=answer.status)
-        if unheard:
+        if unheard or (self._uploads and self._uploads.follows_another):
             self._abort_unheard(key, keep=upload_id)
         return upload_id
 
     def _abort_unheard(self, key: str, *, keep: str) -> None:
-        """Uploads of this very key whose Create was answered and not heard. Needs a listing; without it they stay."""
+        """Uploads of this very key whose Create was answered and not heard, or of an attempt that died then.
+
+        Needs a listing; without it they stay.
+        """
         hurried = self._wire.until(patience_s=_ABORT_PATIENCE_S)
         listing_query = [("uploads", ""), ("prefix", key), ("encoding-type", "url")]
         try:
@@ -274,13 +302,13 @@ class Uploader:
             if unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape") == key and upload_id != keep:
                 self._abort(key, upload_id)
 
-    def _send_parts(self, file: LocalFile, key: str, upload_id: str) -> list[_Part]:
-        size_bytes = file.identity.size_bytes
-        part_bytes = part_size(size_bytes, self._part_bytes)
+    def _send_parts(self, file: LocalFile, begun: Begun) -> list[PartSent]:
+        size_bytes, part_bytes = file.identity.size_bytes, begun.part_bytes
         spans = [
             _Span(at // part_bytes + 1, at, min(part_bytes, size_bytes - at)) for at in range(0, size_bytes, part_bytes)
         ]
-        futures = [self._parts.submit(self._send_part, file, key, upload_id, span) for span in spans]
+        left = [span for span in spans if span.number not in begun.parts]
+        futures = [self._parts.submit(self._send_part, file, begun, span) for span in left]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -288,19 +316,20 @@ class Uploader:
                 future.cancel()
             wait(futures)
         failed = [future for future in futures if not future.cancelled() and future.exception()]
-        return [future.result() for future in (failed or futures)]
+        sent = [future.result() for future in (failed or futures)]
+        return sorted((*begun.parts.values(), *sent))
 
-    def _send_part(self, file: LocalFile, key: str, upload_id: str, span: _Span) -> _Part:
+    def _send_part(self, file: LocalFile, begun: Begun, span: _Span) -> PartSent:
         if self._wire.stop.cut:
             self._wire.stop.check()
         buffer = self._buffers.take(span.length)
         try:
             file.read_into(buffer, span.offset)
-            return self._send_sum(key, upload_id, span.number, buffer)
+            return self._send_sum(begun.key, begun.upload_id, span.number, buffer)
         finally:
             self._buffers.give_back(buffer)
 
-    def _send_sum(self, key: str, upload_id: str, number: int, buffer: memoryview) -> _Part:
+    def _send_sum(self, key: str, upload_id: str, number: int, buffer: memoryview) -> PartSent:
         checksum = crc.crc32(buffer)
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         summed = {"x-amz-checksum-crc32": crc.base64_of(checksum)}
@@ -311,9 +340,12 @@ class Uploader:
                 raise
             raise NotAcknowledged("the store has dropped the upload before it was complete") from None
         self._count(len(buffer))
-        return _Part(answer.headers.get("etag", ""), checksum, len(buffer))
+        part = PartSent(number, answer.headers.get("etag", ""), checksum, len(buffer))
+        if self._uploads:
+            self._uploads.part_sent(upload_id, part)
+        return part
 
-    def _complete(self, size_bytes: int, key: str, upload_id: str, sums: list[_Part]) -> Acknowledged:
+    def _complete(self, size_bytes: int, key: str, upload_id: str, sums: list[PartSent]) -> Acknowledged:
         whole = 0
         for part in sums:
             whole = crc.crc32_combine(whole, part.crc32, part.length)
@@ -351,12 +383,16 @@ class Uploader:
             self._read_back(key, size_bytes, expected)
         return Acknowledged(size_bytes, expected, _text(answer.body, "ETag"))
 
-    def _abort(self, key: str, upload_id: str) -> None:
+    def _abort(self, key: str, upload_id: str) -> bool:
+        """Whether it is gone; if not, the cause of the failure is on its way up all the same."""
         hurried = self._wire.until(patience_s=_ABORT_PATIENCE_S)
         try:
             hurried.request("DELETE", key, query=[("uploadId", upload_id)])
+        except errors.NoSuchObject:
+            return True
         except errors.ByosError:
-            return  # the store cleans what is left; the cause of the failure is on its way up
+            return False
+        return True
 
     def _count(self, size_bytes: int) -> None:
         if self._tally:
@@ -370,13 +406,13 @@ def part_size(size_bytes: int, asked_bytes: int = 0) -> int:
     return max(asked_bytes or PART_BYTES, least)
 
 
-def _complete_document(parts: list[_Part]) -> bytes:
+def _complete_document(parts: list[PartSent]) -> bytes:
     root = ET.Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
-    for number, part in enumerate(parts, start=1):
+    for part in parts:
         element = ET.SubElement(root, "Part")
         ET.SubElement(element, "ETag").text = part.etag
         ET.SubElement(element, "ChecksumCRC32").text = crc.base64_of(part.crc32)
-        ET.SubElement(element, "PartNumber").text = str(number)
+        ET.SubElement(element, "PartNumber").text = str(part.number)
     return bytes(ET.tostring(root, encoding="utf-8"))
 
 

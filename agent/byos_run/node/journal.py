@@ -3,12 +3,12 @@
 ::
 
     marker.json      who runs here: run id, pid, start time, boot, pid namespace; held locked while we live
-    journal.jsonl    appended: attempt → place → phase … → ack, behind … → solved → vanished, ack … → manifest
-    <name>.snapshot  the state of a tree, written whole or not at all
+    journal.jsonl    appended: attempt → place → fetched → phase → ack, behind, upload, part, over … → solved → vanished → manifest
+    <name>.snapshot  the state of a tree, written whole or not at all; <name>.paths: its directories
 
 Reading starts anew at each ``attempt`` that does not continue the one before. A line that was torn by a kill or a full
-disk is passed over, and the line after it is whole. Lines that only save work (``ack``) may be lost; those that decide
-(attempt, place, solved, manifest) are on the disk when the call returns.
+disk is passed over, and the line after it is whole. Lines that only save work (``ack``, uploads) may be lost; those that decide
+(attempt, place, fetched, solved, manifest) are on the disk when the call returns.
 
 Not promised: that what stands here is true of the bucket. It never authorises a deletion by itself.
 """
@@ -19,44 +19,26 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from byos_run.errors import NodeUnfit, UsageError
-from byos_run.model import Attempt, Identity, Output, Packed, Published, Solved
+from byos_run.model import Attempt, Fetched, Published, Solved
 from byos_run.node.files import Snapshot
 from byos_run.node.neighbour import Marker, hold_marker
+from byos_run.node.replay import Earlier, replay
 from byos_run.node.scratch import Room
 from byos_run.node.tree import DIRECTORY
+from byos_run.uploads import Begun, PartSent
+
+__all__ = ["DIRECTORY_NAME", "Earlier", "Journal", "open_journal"]
 
 DIRECTORY_NAME = ".byos"
 _LINES = "journal.jsonl"
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass
-class Earlier:
-    """What the journal tells of the attempt that was here last."""
-
-    attempt: Attempt
-    digest: str
-    """Of inputs, command and selection: equal digests mean the same run."""
-    output: str
-    room: Room | None = None
-    phases: list[str] = field(default_factory=list)
-    """Names of the phases that were begun, in order."""
-    solved: Solved | None = None
-    acknowledged: dict[tuple[str, str], Published] = field(default_factory=dict)
-    """(root, path) → the last acknowledged state; root as ``str``."""
-    manifest_key: str = ""
-    """Key of the acknowledged manifest; "" if there is none."""
-    behind: list[Published] = field(default_factory=list)
-    """What was acknowledged, and then removed from the case while the solver ran."""
-    vanished: list[str] = field(default_factory=list)
-    """Keys of what was acknowledged, and then deleted by the solver."""
 
 
 class Journal:
@@ -94,9 +76,12 @@ class Journal:
 
     def acknowledged(self, published: Published) -> None:
         """Does not raise: a lost line costs sending that output again."""
+        output = {**vars(published.output), "root": str(published.output.root)}
+        self._save_work({"t": "ack", **vars(published), "output": output})
+
+    def _save_work(self, record: Mapping[str, Any]) -> None:
         try:
-            output = {**vars(published.output), "root": str(published.output.root)}
-            self._append({"t": "ack", **vars(published), "output": output}, sync=False)
+            self._append(record, sync=False)
         except NodeUnfit:
             self.lost_lines += 1
 
@@ -109,10 +94,22 @@ class Journal:
         self._gone("vanished", published)
 
     def _gone(self, kind: str, published: Published) -> None:
-        try:
-            self._append({"t": kind, "root": str(published.output.root), "path": published.output.path}, sync=False)
-        except NodeUnfit:
-            self.lost_lines += 1
+        self._save_work({"t": kind, "root": str(published.output.root), "path": published.output.path})
+
+    def fetched(self, fetched: Sequence[Fetched], *, resumed: Sequence[str]) -> None:
+        """The case is as the solver will find it, and its snapshot is kept."""
+        items = [{**vars(item), "url": [item.url.bucket, item.url.key]} for item in fetched]
+        self._append({"t": "fetched", "inputs": items, "resumed": list(resumed)}, sync=True)
+
+    def upload_begun(self, begun: Begun) -> None:
+        """This and the next two do not raise: a lost line costs sending parts again, or an upload that the bucket names."""
+        self._save_work({"t": "upload", **vars(begun), "parts": {}})
+
+    def part_sent(self, upload_id: str, part: PartSent) -> None:
+        self._save_work({"t": "part", "upload_id": upload_id, "part": part})
+
+    def upload_over(self, upload_id: str) -> None:
+        self._save_work({"t": "over", "upload_id": upload_id})
 
     def manifest(self, key: str) -> None:
         """The manifest *key* is acknowledged."""
@@ -120,11 +117,26 @@ class Journal:
 
     def save_snapshot(self, name: str, snapshot: Snapshot) -> None:
         """Keep *snapshot* under *name*. Raises NodeUnfit if it cannot be written."""
-        target = self.directory / f"{name}.snapshot"
-        written = target.with_suffix(".new")
+        self._save(f"{name}.snapshot", snapshot.to_bytes())
+
+    def save_paths(self, name: str, paths: Iterable[str]) -> None:
+        """Keep *paths* under *name*. Raises NodeUnfit if they cannot be written."""
+        self._save(f"{name}.paths", b"\0".join(map(os.fsencode, paths)))
+
+    def load_paths(self, name: str) -> list[str]:
+        """The paths that were kept under *name*; none if there are none."""
+        try:
+            data = (self.directory / f"{name}.paths").read_bytes()
+        except OSError:
+            return []
+        return [os.fsdecode(path) for path in data.split(b"\0") if path]
+
+    def _save(self, name: str, content: bytes) -> None:
+        target = self.directory / name
+        written = target.with_name(f"{name}.new")
         try:
             with os.fdopen(os.open(written, _APPEND | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(snapshot.to_bytes())
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(written, target)
@@ -142,7 +154,7 @@ class Journal:
     def earlier(self) -> Earlier | None:
         """What the last attempt left here; None if there was none. Call it before :meth:`begin`."""
         with open(self.directory / _LINES, "rb") as lines:
-            return _replay(_records(lines))
+            return replay(lines)
 
     def close(self) -> None:
         """Close and unlock. The directory is deleted by the purge, as its last act."""
@@ -198,64 +210,3 @@ def open_journal(run_directory: Path, *, run_id: str) -> Journal:
     except BaseException:
         os.close(marker_fd)
         raise
-
-
-def _records(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # torn
-            continue
-        if isinstance(record, dict):
-            yield record
-
-
-def _replay(records: Iterator[dict[str, Any]]) -> Earlier | None:
-    earlier: Earlier | None = None
-    for record in records:
-        kind = record.pop("t", "")
-        with suppress(KeyError, TypeError, ValueError):  # a line of another version tells us nothing
-            if kind == "attempt":
-                earlier = _begun(record, earlier)
-            elif earlier is not None:
-                _tell(earlier, kind, record)
-    return earlier
-
-
-def _begun(record: dict[str, Any], before: Earlier | None) -> Earlier:
-    attempt = Attempt(record["run_id"], record["number"], record["started_at"])
-    if not record["continues"] or before is None:
-        return Earlier(attempt, record["digest"], record["output"])
-    before.attempt, before.digest, before.output = attempt, record["digest"], record["output"]
-    return before
-
-
-def _tell(earlier: Earlier, kind: str, record: dict[str, Any]) -> None:
-    if kind == "place":
-        scratch = Path(record["scratch"]) if record["scratch"] else None
-        identity = record["identity"]
-        earlier.room = Room(Path(record["case"]), scratch, (identity[0], identity[1]) if identity else None)
-    elif kind == "phase":
-        earlier.phases.append(record["name"])
-    elif kind == "solved":
-        solved = Solved(**record)
-        earlier.solved = replace(solved, notes=tuple(solved.notes), shared_memory=tuple(solved.shared_memory))
-    elif kind == "manifest":
-        earlier.manifest_key = record["key"]
-    elif kind == "ack":
-        told = record.pop("output")
-        output = Output(**{**told, "identity": Identity(*told["identity"]), "root": Path(told["root"])})
-        packed = Packed(*record["packed"]) if record["packed"] else None
-        identity = Identity(*record["identity"])
-        published = Published(**{**record, "output": output, "identity": identity, "packed": packed})
-        before = earlier.acknowledged.get((str(output.root), output.path))
-        # Written anew after it was removed; the line that said so was lost.
-        if before is not None and before.output.key_path != output.key_path:
-            earlier.behind.append(before)
-        earlier.acknowledged[str(output.root), output.path] = published
-    elif kind in ("behind", "vanished"):
-        gone = earlier.acknowledged.pop((record["root"], record["path"]))
-        if kind == "behind":
-            earlier.behind.append(gone)
-        else:
-            earlier.vanished.append(gone.key)

@@ -146,6 +146,24 @@ def _next_directory(
     return False
 
 
+def leaves(root: Path) -> Iterator[str]:
+    """Paths of the directories below *root* that hold no directory. Raises OSError if *root* cannot be opened."""
+    root_fd = os.open(root, DIRECTORY)
+    try:
+        with Descent(root_fd) as descent:
+            names: list[str] = []
+            waiting: list[list[str]] = []
+            while True:
+                with os.scandir(descent.fd) as entries:
+                    waiting.append([entry.name for entry in entries if entry.is_dir(follow_symlinks=False)])
+                if names and not waiting[-1]:
+                    yield "/".join(names)
+                if not _next_directory(descent, names, waiting, []):
+                    return
+    finally:
+        os.close(root_fd)
+
+
 def open_beneath(root: Path, path: str) -> int:
     """Descriptor of the plain file *path* below *root*, opened through no link, never waiting for a FIFO's writer.
 

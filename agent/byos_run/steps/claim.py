@@ -1,11 +1,11 @@
 """Output prefix → ours, and what an earlier attempt left there.
 
-1. The bucket exists; ``_byos/status.json``, ``manifest.json`` and ``purge.json`` are read.
+1. The bucket exists; ``_byos/status.json``, ``manifest.json`` and the inventories are read.
 2. A heartbeat older than the lease, by the store's clock, is dead; so is one whose process is seen to be dead on this node.
    A younger one is watched until it is old, or changes: then its run lives, and we leave.
 3. The same digest and a complete manifest: nothing to do. Else objects that no attempt of ours wrote are strangers.
 4. The claim: status.json written if it is absent, or if it is still the one that was read. Exactly one of several wins.
-5. The earlier manifest and certificate move to ``_byos/attempts/N/``.
+5. Its half uploads are aborted, its manifest and certificate move to ``_byos/attempts/N/``. Who fails at that releases the claim.
 
 A key below ``_byos/`` that answers 403 counts as absent once a probe there was written and read: without s3:ListBucket AWS does
 not say 404. The claim is held by heartbeats with If-Match; one that finds another's is lost, and nothing more is written.
@@ -18,7 +18,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -28,22 +28,28 @@ from byos_run.bucket.objects import Small
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.model import Attempt, Job, S3Url, Stop
+from byos_run.node.pool import Pool
+from byos_run.steps import inventory
+from byos_run.steps.inherited import Inherited, inherited, number
 
 WRITER = "byos-run"
 """Metadata name by which an object tells which run wrote it."""
 _WATCH_EVERY_S = 1.0
 _NAMED_STRANGERS = 5
 _BEAT_PATIENCE_S = 10.0
+_ABORTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Claim:
     attempt: Attempt
-    earlier: Mapping[str, Any]
-    """The newest earlier manifest; empty if there is none."""
+    earlier: Inherited
+    """What earlier attempts have here."""
     digest: str
     complete: bool
     """An equal run is whole in the bucket: nothing to do."""
+    inventories: int
+    """How many objects the inventories of earlier attempts are."""
 
 
 class Hold:
@@ -89,6 +95,11 @@ class Hold:
         else:
             self._etag = found.etag
 
+    def release(self, status: Mapping[str, Any], error: errors.ByosError) -> None:
+        """The run ends before it began: the next one need not wait for the lease."""
+        told = {"exit_code": error.code, "exit_code_is": "byos-run's", "cause": errors.line_of(error)}
+        self.beat({**status, "phase": "over", **told})
+
     def check(self) -> None:
         """Raise PrefixInUse if another run has the prefix now."""
         if self.lost:
@@ -117,18 +128,50 @@ def claim(
     _bucket_exists(wire, job.output)
     read = _reader(wire, below)
     held = _wait_for_the_dead(read, lease_s=job.store.lease_s, is_dead=is_dead, stop=stop, say=say, where=job.output)
-    manifest = read("manifest.json")
-    earlier = parsed(manifest.body) if manifest else {}
+    left = _Left(read, digest=digest, output=job.output)
     before = parsed(held.body) if held else {}
-    number = max(_number(before), _number(earlier)) + 1
-    attempt = Attempt(run_id=run_id, number=number, started_at=wire.line.clock.now())
-    complete = not job.again and earlier.get("status") == "complete" and earlier.get("digest") == digest
+    earlier = left.read(inventories=bool(held))
+    attempt = Attempt(run_id, max(number(before.get("attempt")), earlier.attempt) + 1, wire.line.clock.now())
+    complete = not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest
     if not complete and not job.publish.overwrite:
-        _refuse_strangers(wire, job.output, earlier=earlier, first=not before and not earlier, say=say)
-    etag = _take(wire, f"{below}status.json", held, {**status, "run_id": run_id, "attempt": number}, where=job.output)
-    if not complete:
-        _set_aside(wire, below, manifest, number=_number(earlier))
-    return Claim(attempt, earlier, digest, complete), Hold(wire, f"{below}status.json", etag=etag, attempt=attempt)
+        _refuse_strangers(wire, job.output, ours=earlier.keys, first=not held and not left.manifest, say=say)
+    status = {**status, "run_id": run_id, "attempt": attempt.number}
+    etag = _take(wire, f"{below}status.json", held, status, where=job.output)
+    hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt)
+    earlier = left.read(inventories=bool(held))  # what the dead one wrote while we watched
+    return Claim(attempt, earlier, digest, complete, len(left.told)), hold
+
+
+def take_over(wire: Wire, output: S3Url, claimed: Claim, *, announce: Callable[[int], None]) -> None:
+    """Begin where the earlier attempt ended. *announce* puts down in our own inventory whose manifest was found here.
+
+    Raises AccessRefused (s3:DeleteObject), StoreUnreachable, Stopped.
+    """
+    if claimed.complete:
+        return
+    below = f"{output.key}_byos/"
+    manifest = objects.get(wire, f"{below}manifest.json") if claimed.earlier.manifest else None
+    if manifest or claimed.inventories:
+        announce(number(claimed.earlier.manifest.get("attempt")))
+    if manifest:
+        _set_aside(wire, below, manifest)
+
+
+def abort(wire: Wire, uploads: Iterable[tuple[str, str]], *, say: Callable[[str], None]) -> None:
+    """End half uploads, (key, upload id), of dead attempts; one that was completed is gone, and its object stays."""
+
+    def one(upload: tuple[str, str]) -> str:
+        try:
+            wire.request("DELETE", upload[0], query=[("uploadId", upload[1])])
+        except (errors.AccessRefused, errors.StoreRefused) as error:
+            return errors.line_of(error)
+        except errors.NoSuchObject:
+            return ""
+        return ""
+
+    with Pool(name="abort", width=_ABORTS_AT_ONCE) as pool:
+        for problem in sorted({*pool.each(one, uploads)} - {""}):
+            say(f"an unfinished upload of an earlier attempt stays: {problem}")
 
 
 def digest_of(job: Job, inputs: Iterable[tuple[S3Url, str, str]]) -> str:
@@ -156,17 +199,30 @@ def parsed(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def keys_of(manifest: Mapping[str, Any]) -> set[str]:
-    """Keys of the outputs that *manifest* lists; none that an output could not have had."""
-    outputs = manifest.get("outputs")
-    items: Sequence[Any] = outputs if isinstance(outputs, list) else ()
-    keys = [item["key"] for item in items if isinstance(item, dict) and isinstance(item.get("key"), str)]
-    return {key for key in keys if not {"", ".", ".."} & set(key.split("/"))}
+class _Left:
+    """What lies below ``_byos/``; read again, it goes on where the inventories ended."""
 
+    def __init__(self, read: Callable[[str], Small | None], *, digest: str, output: S3Url) -> None:
+        self._read = read
+        self._digest = digest
+        self._output = output
+        self.told: list[dict[str, Any]] = []
+        self.manifest = self._document("manifest.json")
 
-def _number(values: Mapping[str, Any]) -> int:
-    number = values.get("attempt", 0)
-    return number if isinstance(number, int) and 0 <= number < 1 << 31 else 0
+    def read(self, *, inventories: bool) -> Inherited:
+        if inventories or self.manifest:
+            self.told += [item for _, item in inventory.read(self._body, after=len(self.told))]
+        return inherited(
+            manifest=self.manifest, told=self.told, older=lambda attempt: self._document(f"attempts/{attempt}/manifest.json"),
+            digest=self._digest, prefix=self._output, uploads=inventory.open_uploads(self.told),
+        )  # fmt: skip
+
+    def _body(self, name: str) -> bytes | None:
+        found = self._read(name)
+        return None if found is None else found.body
+
+    def _document(self, name: str) -> dict[str, Any]:
+        return parsed(self._body(name) or b"")
 
 
 def _bucket_exists(wire: Wire, output: S3Url) -> None:
@@ -243,9 +299,8 @@ def _wait_for_the_dead(
 
 
 def _refuse_strangers(
-    wire: Wire, output: S3Url, *, earlier: Mapping[str, Any], first: bool, say: Callable[[str], None]
+    wire: Wire, output: S3Url, *, ours: Collection[str], first: bool, say: Callable[[str], None]
 ) -> None:
-    ours = keys_of(earlier)
     strangers: list[str] = []
     try:
         for item in objects.listed(wire, output.key):
@@ -287,10 +342,11 @@ def _take(wire: Wire, key: str, held: Small | None, status: Mapping[str, Any], *
         raise errors.PrefixInUse(f"{where} was claimed by another run at the same moment") from None
 
 
-def _set_aside(wire: Wire, below: str, manifest: Small | None, *, number: int) -> None:
+def _set_aside(wire: Wire, below: str, manifest: Small) -> None:
     """Manifest and certificate of the earlier attempt move, manifest first: it is what a reader looks for."""
+    attempt = number(parsed(manifest.body).get("attempt"))
     for name in ("manifest.json", "purge.json"):
-        found = manifest if name == "manifest.json" else objects.get(wire, below + name) if manifest else None
+        found = manifest if name == "manifest.json" else objects.get(wire, below + name)
         if found:
-            objects.put(wire, f"{below}attempts/{number}/{name}", found.body)
+            objects.put(wire, f"{below}attempts/{attempt}/{name}", found.body)
             objects.delete(wire, below + name)

@@ -186,6 +186,12 @@ def _connections(cores: int) -> int:
     return max(least, min(most, _CONNECTIONS_A_CORE * cores))
 
 
+def as_read(inputs: Sequence[Input], fetched: Sequence[Fetched]) -> list[tuple[S3Url, str, str]]:
+    """URL, ETag and version of each: an input that was replaced since it was located makes another run."""
+    read = {str(item.url): item.etag for item in fetched}
+    return [(item.url, read.get(str(item.url), item.etag), item.version_id) for item in inputs]
+
+
 def _refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
     """Raises NodeUnfit before the first byte if the disk cannot hold what the archives say they hold."""
     need_bytes = sum(plan.total_bytes for plan in plans) + _BYTES_KEPT

@@ -128,8 +128,8 @@ KEYS = (
         "always: delete even what could not be published",
     ),
     Key("purge.keep", _GLOBS, "[]", "globs of what stays in the run directory"),
-    Key("resume.files", _GLOBS, "[]", "fetched from an interrupted earlier attempt", later=()),
-    Key("resume.command", COMMAND, '""', "if the restarted solver is called otherwise", later=()),
+    Key("resume.files", _GLOBS, "[]", "the newest of each is brought from an interrupted attempt"),
+    Key("resume.command", COMMAND, '""', "if the restarted solver is called otherwise"),
     Key("report.plot", listed(PLOT), "[]", "columns of the solver's tables to draw: thermo.out:1:2,3"),
     Key("report.result", listed(FIGURE), "[]", "figures of a run: the last value of a table's column, or in the log"),
     Key("report.price_core_hour", number(0), "0.0", "of a core for an hour"),
@@ -210,7 +210,8 @@ def help_of_keys() -> str:
     for flag, (word, text) in OWN_FLAGS.items():
         lines += _columns(f"  {flag} {word}", text)
     later = [key.name for key in KEYS if key.later is not None]
-    lines += ["", *textwrap.wrap("not in this version: " + ", ".join(later), width=80, break_on_hyphens=False)]
+    if later:
+        lines += ["", *textwrap.wrap("not in this version: " + ", ".join(later), width=80, break_on_hyphens=False)]
     return "\n".join(lines[1:]) + "\n"
 
 

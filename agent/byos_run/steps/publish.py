@@ -26,6 +26,7 @@ from byos_run.errors import line_of, printable
 from byos_run.model import Identity, Output, Packed, Published, S3Url, Tally, Unpublished
 from byos_run.node.pool import Budget, Pool, step_back
 from byos_run.steps.packing import Bundle, Compressed, Put, bundles
+from byos_run.uploads import Uploads
 
 FILES_AT_ONCE = 16
 """A store answers a small PUT when its disk has it: 16 of them keep two cores busy where 8 wait (measured, MinIO)."""
@@ -81,6 +82,7 @@ class Publisher:
         writer: tuple[str, str],
         tally: Tally,
         acknowledged: Callable[[Published], None] = lambda _: None,
+        uploads: Uploads | None = None,
         part_bytes: int = 0,
         connections: int = 0,
         beside_solver: bool = False,
@@ -107,7 +109,7 @@ class Publisher:
         self._streams = threading.BoundedSemaphore(_STREAMS)
         self._bundle_name = bundle_name or _unnamed
         self._part_bytes = part_bytes
-        self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally)
+        self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally, uploads=uploads)
         self._ended_by: errors.ByosError | None = None
 
     def __enter__(self) -> Publisher:

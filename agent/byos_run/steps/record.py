@@ -9,8 +9,8 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from byos_run import __version__, errors
 from byos_run.errors import line_of
@@ -18,6 +18,22 @@ from byos_run.model import Attempt, Fetched, Job, Output, Packed, Phase, Publish
 from byos_run.node.files import RUNDIR
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a manifest says of earlier attempts."""
+
+    outputs: Sequence[Mapping[str, Any]] = ()
+    """Theirs that belong to this run and that it did not write itself, as a manifest lists them."""
+    lost: Sequence[Unpublished] = ()
+    """Such as the bucket should have, and has no more."""
+    stale: Sequence[str] = ()
+    """Keys of what belongs to no output of this run; it is still there as long as this one is not whole."""
+    attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Which of them wrote an object, by its key and ETag."""
+    resumed: Mapping[str, Any] | None = None
+    """What was brought from an interrupted attempt before the solver started."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class Account:
     """What ``report.result`` asks for → its value."""
     before: Mapping[str, Any]
     """The manifest of the attempt that this one only completes; empty if there is none. It comes from the bucket."""
+    handed: Handed = Handed()
 
     @property
     def status(self) -> str:
@@ -52,6 +69,10 @@ class Account:
         if self.ended_by or self.unpublished or self.solved is None:
             return "partial"
         return "complete" if self.solved.succeeded else "solver-failed"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.status in ("complete", "solver-failed")
 
     @property
     def exit_code(self) -> int:
@@ -74,7 +95,10 @@ class Account:
 
 def manifest(account: Account) -> dict[str, Any]:
     """``manifest.json``. Never holds solver.env's values, keys or tokens."""
-    attempt_of = _attempts(account)
+
+    def attempt_of(item: Published) -> int:
+        return account.handed.attempts.get((item.key, item.etag), account.attempt.number)
+
     return {
         "schema": SCHEMA,
         "run_id": account.attempt.run_id,
@@ -92,7 +116,12 @@ def manifest(account: Account) -> dict[str, Any]:
         "row": account.job.row or None,
         "values": dict(account.job.template.values),
         "solver": solver(account.solved),
-        "outputs": [_output(item, attempt=attempt_of(item)) for item in account.published],
+        "resumed": account.handed.resumed,
+        "outputs": [
+            *(output(item, attempt=attempt_of(item)) for item in account.published),
+            *account.handed.outputs,
+        ],
+        "stale": [] if account.is_whole else list(account.handed.stale),
         "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],
         "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
         "directory_links": dict(account.directory_links),
@@ -103,19 +132,6 @@ def manifest(account: Account) -> dict[str, Any]:
         "host": host(),
         "versions": versions(),
     }
-
-
-def _attempts(account: Account) -> Callable[[Published], int]:
-    """Which attempt wrote an object: the earlier one if it lists the same ETag, else this one."""
-    outputs = account.before.get("outputs")
-    items = [item for item in outputs if isinstance(item, dict)] if isinstance(outputs, list) else []
-    before = {(str(item.get("key")), str(item.get("etag"))): item.get("attempt") for item in items}
-
-    def attempt_of(item: Published) -> int:
-        number = before.get((item.key, item.etag))
-        return number if isinstance(number, int) else account.attempt.number
-
-    return attempt_of
 
 
 def phase(item: Phase) -> dict[str, Any]:
@@ -140,7 +156,8 @@ def _input(item: Fetched) -> dict[str, Any]:
     }
 
 
-def _output(item: Published, *, attempt: int) -> dict[str, Any]:
+def output(item: Published, *, attempt: int) -> dict[str, Any]:
+    """How a manifest lists *item*, and an inventory."""
     document = {
         "path": item.output.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
         "key": item.key,
