@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.kit.stores import Store
 
 SCRIPT, S5CMD, RCLONE, OURS = "script", "s5cmd", "rclone", "byos-run"
+BUNDLED = "in bundles"
+"""byos-run with `publish.bundle`."""
 PEERS = (S5CMD, RCLONE)
 ALL = (SCRIPT, S5CMD, RCLONE, OURS)
 RCLONE_FLAGS = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from tests.bench import beside
-from tests.bench.contenders import OURS, PEERS, RCLONE, S5CMD, SCRIPT
+from tests.bench.contenders import BUNDLED, OURS, PEERS, RCLONE, S5CMD, SCRIPT
 from tests.bench.measure import Figure, ratio
 from tests.kit import cache
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Results = Sequence[tuple[Scenario, Sequence[Figure]]]
 
-COLOURS = {SCRIPT: "#9a8f80", S5CMD: "#7f98b0", RCLONE: "#8aa58c", OURS: "#d9682b"}
+COLOURS = {SCRIPT: "#9a8f80", S5CMD: "#7f98b0", RCLONE: "#8aa58c", OURS: "#d9682b", BUNDLED: "#d9682b"}
 BUSY_PER_CORE = 2.0
 """The race alone keeps the load of 15 minutes below this."""
 INTRO = """\
@@ -74,7 +74,7 @@ def chart(results: Results) -> str:
         for item in figures:
             top += 18
             width = max(2.0, 420 * item.seconds / longest)
-            weight = ' class="head"' if item.name == OURS else ""
+            weight = ' class="head"' if item.name in (OURS, BUNDLED) else ""
             lines += [
                 f'<text x="82" y="{top + 4}" text-anchor="end"{weight}>{escape(item.name)}</text>',
                 f'<rect x="90" y="{top - 8}" width="{width:.1f}" height="13" rx="2" fill="{COLOURS[item.name]}"/>',
@@ -102,6 +102,9 @@ def _ratios(results: Results) -> str:
         best = min(peers, key=lambda item: item.seconds, default=None)
         against = f"{ratio(best, ours):.1f} × ({best.name})" if best else "–"
         rows.append(f"| {scenario.title} | {ratio(script, ours):.1f} × | {against} | {ours.cpu_s / script.cpu_s:.0%} |")
+        if bundled := by_name.get(BUNDLED):
+            cpu = f"{bundled.cpu_s / script.cpu_s:.0%}"
+            rows.append(f"| … the same {BUNDLED} | {ratio(script, bundled):.1f} × | – | {cpu} |")
         if ours.beside_s:
             share = ours.beside_s / script.beside_s
             rows.append(f"| … the same without the solver's seconds | {1 / share:.1f} × ({share:.0%}) | – | – |")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from tests.bench import contenders, data, measure
-from tests.bench.contenders import ALL, OURS, SCRIPT, Bench
+from tests.bench.contenders import ALL, BUNDLED, OURS, SCRIPT, Bench
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Link
 from tests.kit import runs
@@ -74,9 +74,10 @@ def sending(tree: str, *, files: int) -> Callable[[Bench, str, int], measure.Cos
         for entry in os.scandir(bench.data / tree):
             os.link(entry.path, made / entry.name)
         log = bench.place / "log"
-        if name == OURS:
+        if name in (OURS, BUNDLED):
             command = ["mv", str(made), "."]
             asked = contenders.job(bench, key="tiny.zip", prefix=prefix, command=command)
+            asked = {**asked, "publish": {"bundle": ["**"]}} if name == BUNDLED else asked
             runs.lay_out(place, file=bench.file, store=bench.store, job=asked)
             cost = measure.run(["sh", "byos-run"], cwd=place, env=contenders.on_platform(bench), log=log)
             _expect(os.listdir(place), [], f"{name}: left in the run directory")
@@ -85,7 +86,10 @@ def sending(tree: str, *, files: int) -> Callable[[Bench, str, int], measure.Cos
             cost = measure.run(shell, cwd=made, env=contenders.environment(bench), log=log)
         shutil.rmtree(place)
         keys = _keys(bench, prefix)
-        _expect(sum("/_byos/" not in key for key in keys), files, f"{name}: objects")
+        found = (
+            len(_manifest(bench, prefix)["outputs"]) if name == BUNDLED else sum("/_byos/" not in key for key in keys)
+        )
+        _expect(found, files, f"{name}: outputs")
         if files < _MANY:
             _delete(bench, keys)
         return cost
@@ -100,10 +104,7 @@ def whole_job(bench: Bench, name: str, turn: int) -> measure.Cost:
         asked = contenders.job(bench, key="copper.zip", prefix=prefix, command=SOLVER)
         runs.lay_out(place, file=bench.file, store=bench.store, job=asked)
         cost = measure.run(["sh", "byos-run"], cwd=place, env=contenders.on_platform(bench), log=log)
-        client = bench.store.client()
-        manifest = json.loads(client.get_object(Bucket=bench.bucket, Key=f"{prefix}_byos/manifest.json")["Body"].read())
-        client.close()
-        solver_s = manifest["solver"]["seconds"]
+        solver_s = _manifest(bench, prefix)["solver"]["seconds"]
     else:
         line = WHOLE_JOB.format(
             bring=contenders.download(bench, name, "copper.zip"), solver=" ".join(SOLVER),
@@ -149,7 +150,7 @@ SCENARIOS = (
     Scenario("stored", "stage-in, stored zip, 1 GiB, 8 files", ALL,
              fetching("stored.zip", files=data.STORED_MEMBERS), ("stored.zip",)),
     Scenario("link", "stage-in, deflated zip over 200 Mbit/s and 40 ms", ALL, over_link, ("deflated.zip",)),
-    Scenario("small", "2,000 outputs of 100 KiB", ALL, sending("small", files=data.SMALL_FILES), ("tiny.zip",)),
+    Scenario("small", "2,000 outputs of 100 KiB", (*ALL, BUNDLED), sending("small", files=data.SMALL_FILES), ("tiny.zip",)),
     Scenario("large", "16 outputs of 128 MiB, 2 GiB", ALL, sending("large", files=data.LARGE_FILES), ("tiny.zip",)),
     Scenario("job", "whole job: copper, 8 ranks of LAMMPS", (SCRIPT, OURS), whole_job, ("copper.zip",)),
     Scenario("starts", "starts of the shipped file", STARTS, starting),
@@ -186,6 +187,13 @@ def _emptied_files(tree: Path) -> int:
     for path in paths:
         os.truncate(path, 0)
     return len(paths)
+
+
+def _manifest(bench: Bench, prefix: str) -> Any:
+    client = bench.store.client()
+    body = client.get_object(Bucket=bench.bucket, Key=f"{prefix}_byos/manifest.json")["Body"].read()
+    client.close()
+    return json.loads(body)
 
 
 def _keys(bench: Bench, prefix: str) -> list[str]:
