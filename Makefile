@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-stores test-nodes test-slurm bench lint lock clean
+.PHONY: help build smoke test test-pages pictures test-stores test-nodes test-slurm bench lint lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -28,6 +28,12 @@ test-nodes:  ## the file on every Python and in every broken surrounding; writes
 
 test-slurm:  ## arrays, scancel, time limits, requeue, srun on a real Slurm of one node; needs root and apt-get; 6 minutes
 	@$(dev)/bin/python -m pytest -v tests/slurm/jobs.py $(ARGS)
+
+test-pages:  ## the pages in a real browser (needs Chromium: apt install chromium)
+	@$(dev)/bin/python -m pytest -q tests/pages/in_browser.py $(ARGS)
+
+pictures:  ## README's pictures of the pages (needs Chromium)
+	@$(dev)/bin/python -m tests.pages
 
 bench:  ## the race against the shell script, s5cmd and rclone; writes tests/bench/RESULTS.md (ARGS="small --rounds 3")
 	@$(PYTHON) tests/bench/bench.py $(ARGS)

@@ -89,14 +89,15 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def picture(self, file: Path, *, whole: bool = False, height: int = 0) -> None:
-        """A PNG of the window; of the whole page, or its first *height* pixels, if asked."""
+        """The window as PNG or WebP, by the file's suffix; the whole page, or its first *height* pixels, if asked."""
         if whole or height:
             height = height or int(self.value("document.documentElement.scrollHeight"))
             width = int(self.value("innerWidth"))
             self.call(
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
-        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        how = {"format": "webp", "quality": 82} if file.suffix == ".webp" else {"format": "png"}
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **how)["data"]))
 
     def _hear(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -1,7 +1,7 @@
 """What a run uses and moves, sampled while it lives: cores, memory, disk, bytes.
 
     every half second: is a sample due?
-    the next one is due after half a second, later after 1/120 of the run's age, 30 s at most,
+    the next one is due after half a second, later after 1/60 of the run's age, 30 s at most,
                  but never sooner than 2,000 times what the last one cost its thread (300 times in the first half minute)
     more than 1,500 samples: every other one goes; what is counted grows only, so no rate is lost by that
 
@@ -23,7 +23,7 @@ from byos_run.node import shim, usage
 from byos_run.node.pool import Every
 
 _LOOK_S = 0.5
-_AGE_SHARE = 120.0
+_AGE_SHARE = 60.0
 _LONGEST_S = 30.0
 _COST_SHARE = 2000.0
 _EARLY_COST_SHARE = 300.0

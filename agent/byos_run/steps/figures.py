@@ -142,10 +142,11 @@ def _names(head: bytes, columns: Sequence[int]) -> tuple[str, ...]:
             break
         before.append([field.decode("utf-8", "replace") for field in _fields(line.strip().lstrip(_COMMENT))])
     fitting = [fields for fields in before if len(fields) == width]
-    names = next((fields for fields in fitting if any(_number(field) is None for field in fields)), None)
-    if names is None:
-        return tuple("" for _ in columns)
     units = next((fields for fields in fitting if all(_is_unit(field) for field in fields)), None)
+    words = [fields for fields in fitting if fields is not units and any(_number(field) is None for field in fields)]
+    if not words:
+        return tuple("" for _ in columns)
+    names = words[-1]
     return tuple(names[column - 1] + (f" {units[column - 1]}" if units else "") for column in columns)
 
 
