@@ -61,7 +61,9 @@ def test_failures_that_differ_in_numbers_only_are_one_class() -> None:
 def test_what_was_saved_is_the_upload_that_the_cores_did_not_wait_for() -> None:
     """Early bytes at the tail's own rate, times cores; nothing where no rate can be told."""
     spans = (Span("solve", 0, 100, 50_000_000), Span("publish", 100, 2, 10_000_000))
-    told = totals([run("a", 1, 103, spans=spans, solver_s=100.0), run("b", 1, 103, solver_s=100.0)])
+    told = totals(
+        [run("a", 1, 103, spans=spans, solver_s=100.0, size_bytes=60_000_000), run("b", 1, 103, solver_s=100.0)]
+    )
 
     assert told.saved_core_hours == pytest.approx(10 * 8 / 3600)
     assert told.idle_core_hours == pytest.approx(2 * (102 - 100) * 8 / 3600)

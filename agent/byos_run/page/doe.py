@@ -80,7 +80,7 @@ def _tiles(told: Totals) -> Markup:
     early = f", {100 * told.early_bytes / told.output_bytes:.0f} % beside the solver" if told.output_bytes else ""
     tiles = [
         tile("Runs", f"{told.runs:,}", f"{told.by_status.get('complete', 0):,} complete"),
-        tile("From first start to last end", duration(told.span_s)),
+        tile("First start to last end", duration(told.span_s)),
         tile("Core-hours", f"{told.core_hours:,.2f}", f"{share:.0f} % of them the solver's"),
         tile("Idle core-hours", f"{told.idle_core_hours:,.2f}", "fetching, publishing, starting"),
         tile("Saved core-hours", f"{told.saved_core_hours:,.2f}", "against uploading after the solver"),

@@ -88,8 +88,9 @@ class Facts:
 
     @property
     def early_bytes(self) -> int:
-        """What had left while the solver ran."""
-        return sum(span.size_bytes for span in self.spans if span.name == SOLVE)
+        """Of the outputs, what had left while the solver ran, and was still right at its end."""
+        beside = sum(span.size_bytes for span in self.spans if span.name == SOLVE)
+        return max(0, min(beside, self.size_bytes - self.late_bytes))
 
     @property
     def tail_s(self) -> float:

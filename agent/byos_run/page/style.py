@@ -29,7 +29,7 @@ code,.mono,pre,td.path{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"D
 .pill{display:inline-block;padding:2px 11px;border-radius:99px;border:1px solid currentColor;font-size:13px;font-weight:600;
 margin:10px 0 4px}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(168px,1fr));margin:26px 0 0;background:var(--raised);
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));margin:26px 0 0;background:var(--raised);
 border:1px solid var(--line);border-radius:10px;overflow:hidden}
 .tiles>div{padding:13px 16px;box-shadow:0 0 0 1px var(--line);margin:0 1px 1px 0}
 .tiles dt{font-size:12.5px}.tiles dd{margin:1px 0 0;font-size:20px;font-weight:600;white-space:nowrap;
