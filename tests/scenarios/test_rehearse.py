@@ -61,6 +61,7 @@ def test_every_row_runs_as_on_the_platform(rehearse, bucket, tmp_path):
     )
 
     assert 1 == ran.code, ran.error
+    assert "warning: BYOS_SOLVER_ECHO: set here, not on the platform" in ran.error
     found = json.loads(ran.output)
     assert [("done", 0), ("failed", 9), ("done", 0), ("done", 0)] == [
         (r["state"], r["exit_code"]) for r in found["runs"]

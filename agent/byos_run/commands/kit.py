@@ -24,7 +24,8 @@ from byos_run.steps.table import Row, fill
 LOG = "process_output.log"
 _TEMPLATE = ".template"
 _MOST_BYTES = 16 << 20
-_OURS = ("BYOS_", "AWS_", "RESCALE_", "s3_input", "s3_output")
+_OF_A_ROW = ("BYOS_INPUT", "BYOS_OUTPUT", "s3_input", "s3_output")
+_OF_A_PLATFORM = ("RESCALE_", "SLURM_", "PBS_", "SGE_", "LSB_", "AWS_BATCH_", "JOB_COMPLETION_INDEX")
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Kit:
         return Program(shell, ("sh", "byos-run", *self.arguments), environ, directory)
 
     def environ(self) -> dict[str, str]:
-        own = tuple(prefix for prefix in _OURS if self.config or prefix != "AWS_")
-        kept = {name: value for name, value in self.place.environ.items() if not name.startswith(own)}
+        own = (*_OF_A_PLATFORM, *(("AWS_",) if self.config else ()))
+        kept = {n: value for n, value in self.place.environ.items() if not n.startswith(own) and n not in _OF_A_ROW}
         slots, cores = self.slot.slots, self.slot.cores
         private = {"BYOS_STORE_ENDPOINT_URL": self.endpoint_url} if self.endpoint_url else {}
         return {
@@ -93,6 +94,14 @@ class Kit:
             "RESCALE_NODES_PER_SLOT": "1", "RESCALE_CORES_PER_SLOT": str(cores), "RESCALE_SLOTS_PER_NODE": str(slots),
             "RESCALE_CORES_PER_NODE": str(slots * cores),
         }  # fmt: skip
+
+    @property
+    def not_on_the_platform(self) -> list[str]:
+        """What the runs use here and will not find there, one line each."""
+        names = sorted(name for name in self.environ() if name.startswith("BYOS_"))
+        found = [f"{', '.join(names)}: set here, not on the platform: write it into the job file"] if names else []
+        own = "no config here: the runs use the credentials of this machine, which the platform will not have"
+        return found if self.config else [*found, own]
 
 
 def kit_in(place: Place, *, arguments: Sequence[str], slot: Slot) -> Kit:

@@ -109,6 +109,8 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
             stack.callback(workspace.remove_if_empty, base)
             stores = stack.enter_context(_Stores(place, stop))
             runs = _planned(found, asked=asked, kit=kit, base=base)
+            for text in kit.not_on_the_platform if not program else ():
+                book.warn(text)
             if program:
                 kit = _stand_in(stack, program, runs, base=base, kit=kit, stores=stores, book=book, sample=asked.sample)
             else:
