@@ -96,8 +96,10 @@ def verify_run(
         notes.append(
             "the prefix cannot be listed with these credentials: objects that do not belong were not looked for"
         )
-    elif asked.extra:
-        problems += _extra(found, entries, prefix=prefix)
+    else:
+        problems += _extra(found, entries, prefix=prefix) if asked.extra else []
+        if f"{prefix.key}_byos/purge.json" not in found:
+            notes.append("there is no purge certificate: what was on the node may still be there")
     prove = asked.prove(prefix)
 
     def look(group: list[Entry]) -> list[Problem]:
