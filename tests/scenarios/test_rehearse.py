@@ -57,7 +57,15 @@ def test_every_row_runs_as_on_the_platform(rehearse, bucket, tmp_path):
     here = kit(tmp_path / "kit", bucket, 22, 31, 24, 26)
     before = runs.left_in(here)
     ran = rehearse(
-        here, "--slots", "2", "--cores", "3", "--report-price-core-hour=0.1", "--json", BYOS_INPUT="no", SECRET="1"
+        here,
+        "--slots",
+        "2",
+        "--cores",
+        "3",
+        "--report-price-core-hour=0.1",
+        "--json",
+        BYOS_INPUT="no",
+        BYOS_SOLVER_ECHO="none",
     )
 
     assert 1 == ran.code, ran.error
