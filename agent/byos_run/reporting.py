@@ -4,7 +4,8 @@
     figures   the solver has ended: what ``report.plot`` and ``report.result`` ask for is read from the case
     publish   before the manifest: ``metrics.json.zst`` and ``report.html``
 
-Nothing here ends a run: what cannot be read, drawn or sent is a warning.
+Nothing here ends a run: what cannot be read, drawn or sent is a warning. The page's room is imported when it is needed: a
+start does not wait for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from byos_run import errors
 from byos_run.book import Book
@@ -30,11 +31,10 @@ from byos_run.node.globs import Glob
 from byos_run.node.meter import Meter, Sample
 from byos_run.node.process import Running
 from byos_run.opening import Opened
-from byos_run.page.chart import Series
-from byos_run.page.run import Told, run_page
-from byos_run.page.samples import Drawn
-from byos_run.steps.figures import last_match, last_value, read_columns
 from byos_run.steps.keys import KEYS
+
+if TYPE_CHECKING:
+    from byos_run.page.samples import Drawn
 
 _SCHEMA = 1
 _LOG_TAIL_BYTES = 256 << 10
@@ -129,12 +129,18 @@ def figures(job: Job, *, harvests: Iterable[Harvest], log: Path, warn: Callable[
 
 
 def _figure(wanted: Figure, outputs: Sequence[Output], log: Path) -> float | None:
+    from byos_run.steps.figures import last_match, last_value
+
     if not wanted.file:
         return last_match(log, wanted.text)
     return next(_read(wanted.file, outputs, lambda fd: last_value(fd, wanted.column)), None)
 
 
 def _drawn(asked: Plot, outputs: Sequence[Output]) -> Drawn | None:
+    from byos_run.page.chart import Series
+    from byos_run.page.samples import Drawn
+    from byos_run.steps.figures import read_columns
+
     columns = (asked.x, *asked.ys)
     found = next(_read(asked.file, outputs, lambda fd: read_columns(fd, columns)), None)
     if found is None:
@@ -174,6 +180,8 @@ def publish(
     below = f"{job.output.key}_byos/"
     try:
         import zstandard
+
+        from byos_run.page.run import Told, run_page
 
         packed = zstandard.ZstdCompressor(level=_LEVEL).compress(json.dumps(metrics, separators=(",", ":")).encode())
         told = Told(

@@ -71,3 +71,18 @@ def test_a_report_that_cannot_be_made_does_not_end_a_run(run_byos, bucket):
     assert 0 == ran.code, ran.output
     assert 4 == ran.output.count("warning: report.")
     assert {} == bucket.json("out/run/_byos/manifest.json")["results"]
+
+
+def test_a_run_that_ends_before_the_solver_has_a_page_that_says_why(run_byos, bucket):
+    """The error, the code and what to do; no secret, no value of solver.env."""
+    asked = job(bucket, "true", solver={"env": {"TOKEN": "very-secret-value"}}, report={"result": ["x"]})
+    bucket.put("in/case.zip", b"PK\x03\x04 but no zip")
+    ran = run_byos(asked, platform=True)
+
+    assert 65 == ran.code, ran.output
+    text = page(bucket)
+    assert "Exit 65, byos-run&#x27;s code. Pack the case again" in text
+    assert "solver.env" in text
+    assert "TOKEN" in text
+    assert "very-secret-value" not in text
+    assert bucket.store.access_key not in text
