@@ -177,6 +177,30 @@ def test_listing_goes_over_pages(wire):
     assert [f"page/{n}" for n in range(7)] == [item.key for item in objects.listed(wire, "page/", page=3)]
 
 
+def test_prefixes_come_once_each_over_pages(wire):
+    """One level below, however much lies below that; names are decoded as keys are."""
+    names = ["a+b%20c", "b b", "c", "d", "ü"]
+    for name in names:
+        for number in range(3):
+            objects.put(wire, f"level/{name}/{number}/x", b"")
+    objects.put(wire, "level/object", b"")
+
+    assert [f"level/{name}/" for name in names] == list(objects.prefixes_below(wire, "level/", page=2))
+    assert ["level/d/0/", "level/d/1/", "level/d/2/"] == list(objects.prefixes_below(wire, "level/d/"))
+
+
+def test_what_did_not_change_is_not_sent_again(wire):
+    """If-None-Match: no body while the ETag is the same, the new one after, NoSuchObject when it is gone."""
+    first = objects.put(wire, "beat", b"one")
+
+    assert objects.get_changed(wire, "beat", etag=first) is None
+    objects.put(wire, "beat", b"two")
+    assert b"two" == objects.get_changed(wire, "beat", etag=first).body
+    objects.delete(wire, "beat")
+    with pytest.raises(errors.NoSuchObject):
+        objects.get_changed(wire, "beat", etag=first)
+
+
 def test_what_is_missing_is_named(wire, session):
     """A key and a bucket that are not there: which of the two is said."""
     with pytest.raises(errors.MissingInput, match="no key 'nope' in bucket"):

@@ -13,6 +13,11 @@ from tests.kit import doe, runs
 from tests.kit.window import window
 from tests.scenarios.test_whole_run import job
 
+from byos_run.bucket import objects
+from byos_run.bucket.session import Session
+from byos_run.model import Place, StoreSettings
+from byos_run.node.pool import Pool, Stop
+
 STALE = 1e-9
 """A lease that is over by the time that a heartbeat is read."""
 
@@ -122,6 +127,22 @@ def test_rows_that_never_started_are_waiting(run_byos, bucket, words, tmp_path):
     bucket.put("doe.csv", "s3_input,s3_output\ns3://in-put/x.zip,")
     ran = run_byos(None, *words("doe/", "--table", bucket.url("doe.csv")))
     assert (64, True) == (ran.code, "row 1 (line 2): s3_output: it is empty" in ran.error), ran.error
+
+
+def test_more_runs_than_a_page_of_the_listing(run_byos, bucket, words, minio_store, tmp_path):
+    """1,100 runs: each has its row, in seconds."""
+    (tmp_path / "config").write_text(runs.config_text(minio_store))
+    session = Session(settings=StoreSettings(endpoint_url=minio_store.endpoint_url), place=Place(tmp_path, {}))
+    wire = session.wire(bucket.name, stop=Stop())
+    with Pool(name="put", width=16) as pool:
+        over = json.dumps({"phase": "over", "exit_code": 0}).encode()
+        for _ in pool.each(lambda n: objects.put(wire, f"doe/{n:04}/_byos/status.json", over), range(1100)):
+            pass
+    session.close()
+    ran = run_byos(None, *words("doe/"))
+
+    assert (0, 1102) == (ran.code, len(ran.output.splitlines()))
+    assert "1,100 runs: 1,100 done" == ran.output.splitlines()[-1]
 
 
 def test_watching_tells_each_change_and_reads_only_what_changed(bucket, watching):

@@ -120,9 +120,9 @@ def listed(wire: Wire, prefix: str, *, start_after: str = "", page: int = 1000) 
             yield Listed(key, int(item.findtext("{*}Size") or 0), item.findtext("{*}ETag") or "")
 
 
-def prefixes_below(wire: Wire, prefix: str) -> Iterator[str]:
+def prefixes_below(wire: Wire, prefix: str, *, page: int = 1000) -> Iterator[str]:
     """What the keys that start with *prefix* have up to their next "/", each once: ``out/a/``, ``out/b/`` of ``out/``."""
-    for root in _pages(wire, prefix, [("delimiter", "/")], page=1000):
+    for root in _pages(wire, prefix, [("delimiter", "/")], page=page):
         for item in root.iterfind("{*}CommonPrefixes"):
             yield _key_in(root, item.findtext("{*}Prefix"))
 
