@@ -20,6 +20,7 @@ from typing import Any
 from byos_run import errors, resuming
 from byos_run.bucket import objects
 from byos_run.bucket.wire import Wire
+from byos_run.errors import printable
 from byos_run.ledger import Ledger
 from byos_run.model import Attempt, Published, Tally, Unpublished
 from byos_run.node.scratch import Room
@@ -29,6 +30,8 @@ from byos_run.steps.claim import Claim, Hold
 from byos_run.steps.inherited import still_there
 from byos_run.steps.inventory import Inventory
 from byos_run.steps.record import Handed
+
+_NAMED = 10
 
 
 class Succession:
@@ -124,6 +127,10 @@ class Succession:
         there, gone = still_there(wire, kept, prefix=self._opened.job.output)
         listed = {str(item["key"]) for item in (*own, *kept)}
         reason = "the store has it no more, as attempt {} had it acknowledged"
+        for item in gone[:_NAMED]:
+            self._opened.book.log.error(
+                f"could not be published: {printable(str(item.get('path')))}: {reason.format(item.get('attempt'))}"
+            )
         return Handed(
             outputs=there,
             lost=[Unpublished(str(item.get("path")), reason.format(item.get("attempt"))) for item in gone],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ from contextlib import ExitStack
 
 import pytest
 import zstandard
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Refuse, Rule
 from tests.kit import runs
 from tests.scenarios.test_whole_run import job, outputs
 
+PARTS_AT_ONCE = 4
 SOON = {"store": {"lease": "2s"}, "publish": {"settle": "0.3"}}
 STEPS = """
     from=$(ls restart.*.rst 2> /dev/null | tail -n 1 | tr -dc 0-9)
@@ -46,7 +50,7 @@ def said_until(process, text):
     said = []
     for line in process.stdout:
         said.append(line)
-        if text in line:
+        if line == f"{text}\n":
             return
     raise AssertionError(f"it ended without saying {text!r}: {''.join(said)}")
 
@@ -143,3 +147,108 @@ def test_a_killed_run_goes_on_from_its_newest_restart(bucket, dead, start, here)
     assert [item["path"] for item in manifest["resumed"]["files"]] == ["restart.3.rst"]
     assert not bucket.sizes("out/run/_byos/inventory/")
     assert set(runs.left_in(fresh)) <= {"resumed"}
+
+
+def test_a_stopped_run_goes_on_by_another_command_from_what_is_whole(bucket, start):
+    """Ended 75 in good order, restarts stored as zstd: the newest is damaged since, so the one before it is taken."""
+    asked = job(bucket, STEPS, **{**SOON, "publish": {"settle": "0.3", "compress": ["*.rst"]}})
+    _, process = start(asked)
+    said_until(process, "ready")
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    manifest = bucket.json("out/run/_byos/manifest.json")
+    assert manifest["status"] == "interrupted"
+    assert "out/run/restart.3.rst.zst" in {item["key"] for item in manifest["outputs"]}
+    bucket.put("out/run/restart.3.rst.zst", b"damaged since")
+    resume = {
+        "files": ["restart.*.rst", "nothing.*"],
+        "command": ["bash", "-c", "ls restart.*; cp restart.2.rst last.out"],
+    }
+    _, process = start({**asked, "resume": resume})
+    output = process.stdout.read()
+
+    assert process.wait(60) == 74, output  # a file that the first attempt had acknowledged is not what it was
+    assert "not resumed from restart.3.rst" in output
+    assert "has nothing whole that 'nothing.*' names" in output
+    assert "could not be published: restart.3.rst: the store has it no more" in output
+    manifest = bucket.json("out/run/_byos/manifest.json")
+    assert manifest["resumed"]["files"][0]["path"] == "restart.2.rst"
+    assert manifest["resumed"]["command"] == resume["command"]
+    assert {item["path"]: item["attempt"] for item in manifest["outputs"]} == {
+        "last.out": 2, "restart.1.rst": 1, "restart.2.rst": 1, "half.out": 1,
+        **{f"post.{step}.h5": 1 for step in (1, 2, 3)},
+    }  # fmt: skip
+    assert bucket.get("out/run/last.out").startswith(b"state 2 of")
+
+
+def test_another_run_over_a_dead_one_leaves_nothing_of_it(bucket, dead, run_byos):
+    """Another command: what the dead attempt had acknowledged and this one did not write goes, just before the manifest."""
+    asked, _ = dead()
+    ran = run_byos({**asked, "command": ["bash", "-c", "echo new > new.out; echo mine > post.1.h5"]}, platform=True)
+
+    assert ran.code == 0, ran.output
+    assert_true_union(bucket, {"new.out": 2, "post.1.h5": 2})
+    assert not bucket.sizes("out/run/_byos/inventory/")
+
+
+def half_uploads(bucket, key):
+    """MinIO lists them by their exact key only."""
+    return bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=key).get("Uploads", [])
+
+
+def test_half_uploads_of_a_dead_node_are_aborted(bucket, start, run_byos):
+    """Key and upload id are in the inventory as soon as an upload is begun."""
+    slow = {**SOON["store"], "max_bandwidth": "40Mbit/s"}
+    asked = job(bucket, "head -c 60000000 /dev/zero > big.out; echo ready; sleep 60", **{**SOON, "store": slow})
+    _, process = start(asked)
+    said_until(process, "ready")
+    until(lambda: any(told["uploads"] for told in inventory(bucket)))
+    killed(process)
+    assert len(half_uploads(bucket, "out/run/big.out")) == 1
+    ran = run_byos({**asked, "command": ["bash", "-c", "echo small > small.out"]}, platform=True)
+
+    assert ran.code == 0, ran.output
+    assert half_uploads(bucket, "out/run/big.out") == []
+    assert_true_union(bucket, {"small.out": 2})
+
+
+def test_an_upload_that_was_cut_off_is_finished_on_the_same_node(bucket, start, minio_store):
+    """The next start sends the parts that the store does not have, and no others; no half upload stays."""
+    size = 96 << 20
+    with FaultProxy(minio_store) as proxy:
+        store = {"endpoint_url": proxy.endpoint_url, "max_bandwidth": "200Mbit/s", "lease": "2s"}
+        asked = job(bucket, f"head -c {size} /dev/urandom > big.out; sha256sum big.out", store=store)
+        asked["publish"] = {"while_running": False}
+        directory, process = start(asked)
+        parts = lambda: [each for each in proxy.seen if "partNumber" in each.query]  # noqa: E731
+        until(lambda: len(parts()) > PARTS_AT_ONCE)
+        killed(process)
+        sent_before = len(parts())
+        log = (directory / ".byos" / "solver.log").read_text()
+        _, process = start({**asked, "store": {**store, "max_bandwidth": ""}}, directory=directory)
+        output = process.stdout.read()
+        sent_after = len(parts()) - sent_before
+
+    assert process.wait(60) == 0, output
+    assert sent_before + sent_after <= 6 + PARTS_AT_ONCE, (sent_before, sent_after)
+    assert sent_after < 6
+    assert hashlib.sha256(bucket.get("out/run/big.out")).hexdigest() == log.split()[0]
+    assert half_uploads(bucket, "out/run/big.out") == []
+
+
+def test_a_claim_that_leads_to_nothing_is_released(bucket, run_byos, minio_store):
+    """A second attempt that may not delete ends 77; the next one need not wait for its lease."""
+    assert run_byos(job(bucket, "echo 1 > x.out"), platform=True).code == 0
+    asked = job(bucket, "echo 2 > x.out")
+    with FaultProxy(minio_store, Rule(Refuse(403, "AccessDenied"), method="DELETE")) as proxy:
+        refused = run_byos({**asked, "store": {"endpoint_url": proxy.endpoint_url}}, platform=True)
+    status = bucket.json("out/run/_byos/status.json")
+    ran = run_byos(asked, platform=True)
+
+    assert refused.code == 77, refused.output
+    assert "s3:DeleteObject" in refused.output
+    assert (status["phase"], status["exit_code"]) == ("over", 77)
+    assert ran.code == 0, ran.output
+    assert "watching" not in ran.output
+    assert bucket.get("out/run/x.out") == b"2\n"
