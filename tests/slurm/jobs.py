@@ -124,14 +124,16 @@ def test_the_time_limit_with_and_without_a_signal_before(cluster, array, bucket,
 
 
 def test_a_requeued_run_goes_on_after_its_node_was_lost(cluster, array, bucket, run_environ, tmp_path):
-    """Everything dies at once, Slurm requeues; the next start finds what the first left, and completes."""
+    """Everything dies at once, Slurm requeues; the next start finds what the first left, resumes, and completes."""
     second = tmp_path / "second"
-    command = f"""["bash", "-c", "echo x > early.txt; test -e {second} || {{ echo waiting; sleep 600; }}; echo y > late.txt"]"""
-    here = array("lost", command=command)
+    words = f"cat restart.* > found.txt; echo 1 > restart.1; test -e {second} || {{ echo waiting; sleep 600; }}; echo y > late.txt"
+    here = array("lost", command=f"""["bash", "-c", "{words}"]""")
+    with open(here / "byos.toml.template", "a", encoding="utf-8") as template:
+        template.write('[resume]\nfiles = ["restart.*"]\n')
     job = cluster.submit(
         here, EXEC, "--array=1", "--ntasks=4", "--requeue", "--open-mode=append", environ=run_environ()
     )
-    cluster.until(lambda: b"waiting" in said(here), within_s=60, what="solver")
+    cluster.until(lambda: "out/lost/1/restart.1" in bucket.sizes(), within_s=60, what="restart file in the bucket")
     cluster.lose_node()
     second.touch()
     cluster.until(lambda: cluster.states(job) == ["PENDING"], within_s=120, what="requeue")
@@ -140,7 +142,8 @@ def test_a_requeued_run_goes_on_after_its_node_was_lost(cluster, array, bucket, 
 
     manifest = bucket.json("out/lost/1/_byos/manifest.json")
     assert ("complete", 2) == (manifest["status"], manifest["attempt"]), log_of(here)
-    assert {"early.txt", "late.txt"} == {item["path"] for item in manifest["outputs"]}
+    assert b"1\n" == bucket.get("out/lost/1/found.txt"), log_of(here)
+    assert {"restart.1", "found.txt", "late.txt"} == {item["path"] for item in manifest["outputs"]}
     assert "byos-row-1/" not in laid_down(here)
 
 

@@ -111,15 +111,17 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
             runs = _planned(found, asked=asked, kit=kit, base=base)
             for text in kit.not_on_the_platform if not program else ():
                 book.warn(text)
+            if not asked.sample:
+                _look_at_inputs(runs, stores)
             if program:
                 kit = _stand_in(stack, program, runs, base=base, kit=kit, stores=stores, book=book, sample=asked.sample)
-            else:
-                _look_at_inputs(runs, stores)
             count = log.count(len(runs), "run")
             book.log.info(f"{count} in {asked.slot.slots} × {log.count(asked.slot.cores, 'core')}, below {base}")
             screen.begin(runs)
             run_all(runs, kit=kit, stop=stop, evidence=stores.evidence, show=lambda: screen.draw(runs), keep=asked.keep)
         show(screen.end(runs, as_json=asked.as_json))
+    except OSError as error:
+        raise errors.NodeUnfit(f"{error.filename or 'this machine'}: {error.strerror}") from error
     finally:
         outlet.close(within_s=_LAST_WORDS_S)
     if stop.asked:

@@ -41,7 +41,7 @@ def find_program(asked: str, search_path: str) -> str:
             [f"--store: there is no program {asked!r}"],
             hint="install MinIO (https://min.io/docs/minio/linux), or give the path of its binary: --store /path/to/minio",
         )
-    return found
+    return os.path.abspath(found)  # it is started in another directory
 
 
 @contextmanager
