@@ -158,9 +158,13 @@ class Publishing:
         if not job.publish.delete_behind:
             return None
         exact = [path for path in (job.solver.success.file, job.solver.stop_file) if path]
+        read_at_end = [
+            *(plot.file for plot in job.report.plot),
+            *(each.file for each in job.report.result if each.file),
+        ]
         return Behind(
             root=self._room.case, below="".join(f"{path}/" for path in self._inside(self._room.case)),
-            wanted=(*job.publish.live, *job.purge.keep, *(f"**/{escaped(path)}" for path in exact)),
+            wanted=(*job.publish.live, *job.purge.keep, *read_at_end, *(f"**/{escaped(path)}" for path in exact)),
             there_before=files.names_in(self._room.case), settle_s=job.publish.settle_s, whole=publisher.whole,
         )  # fmt: skip
 

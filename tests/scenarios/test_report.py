@@ -86,3 +86,18 @@ def test_a_run_that_ends_before_the_solver_has_a_page_that_says_why(run_byos, bu
     assert "TOKEN" in text
     assert "very-secret-value" not in text
     assert bucket.store.access_key not in text
+
+
+def test_tables_that_the_report_reads_outlive_deletion_behind_the_solver(run_byos, bucket):
+    """What is removed as it is acknowledged is not what the page still needs."""
+    publish = {"delete_behind": True, "settle": "0.2s"}
+    large = "{ head -c 1500000 /dev/zero | tr '\\0' '#'; echo; cat t.out; } > large.out; head -c 2000000 /dev/zero > gone.h5; "
+    wait = "for i in $(seq 80); do [ -e gone.h5 ] || break; sleep 0.1; done; sleep 0.5; ls > seen"
+    ran = run_byos(
+        job(bucket, TABLE + large + wait, publish=publish, report={"result": ["large.out:2"]}), platform=True
+    )
+
+    assert 0 == ran.code, ran.output
+    seen = bucket.get("out/run/seen").decode().split()
+    assert ("gone.h5" in seen, "large.out" in seen) == (False, True)
+    assert {"large.out:2": 16.0} == bucket.json("out/run/_byos/manifest.json")["results"]

@@ -65,7 +65,8 @@ def doe_page(doe: Doe) -> str:
 
 def state_of(run: Facts) -> tuple[str, str]:
     """Words, and the class of the colour."""
-    return STATES.get(run.status, (run.status, "other"))
+    is_early = run.status == "partial" and not run.was_solved
+    return STATES.get("refused" if is_early else run.status, (run.status, "other"))
 
 
 def _head(doe: Doe, name: str) -> Markup:

@@ -56,6 +56,8 @@ class Facts:
     started_at: float = 0.0
     ended_at: float = 0.0
     spans: tuple[Span, ...] = ()
+    was_solved: bool = True
+    """The solver was started."""
     solver_s: float = 0.0
     cores: int = 0
     peak_memory_bytes: int = 0
@@ -129,7 +131,7 @@ def facts_of(manifest: Mapping[str, Any], *, place: str) -> Facts:
         exit_code=code if isinstance(code, int) else None, error=_text(manifest.get("error")),
         cause=_text(solver.get("cause")), stopped_by=_text(solver.get("stopped_by")),
         started_at=number(manifest.get("started_at")), ended_at=number(manifest.get("ended_at")),
-        spans=tuple(_spans(manifest.get("phases"))), solver_s=number(solver.get("seconds")),
+        spans=tuple(_spans(manifest.get("phases"))), was_solved=bool(solver), solver_s=number(solver.get("seconds")),
         cores=int(number(solver.get("cores"))), peak_memory_bytes=int(number(solver.get("peak_memory_bytes"))),
         host=_text(mapping_of(manifest.get("host")).get("name")), attempt=int(number(manifest.get("attempt"))),
         command=tuple(texts_of(manifest.get("command"))),

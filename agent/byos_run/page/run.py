@@ -71,6 +71,8 @@ def run_page(manifest: Mapping[str, Any], told: Told, *, place: str) -> str:
 
 
 def _status(facts: Facts) -> tuple[str, str]:
+    if not facts.was_solved and facts.status != "interrupted":
+        return "ended before the solver", "bad"
     return STATUS_WORDS.get(facts.status, (facts.status, "warn"))
 
 

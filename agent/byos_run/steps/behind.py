@@ -2,7 +2,8 @@
 
 One goes when all of this holds: acknowledged as it is now, and the store says so again (HEAD); nobody of the run has it open,
 not even for reading; it has one name, and no link leads to it; it was not there before the solver; and it is none of those that
-the solver, the run or the user still wants: restart files, ``resume.files``, ``publish.live``, ``purge.keep``, ``success.file``.
+the solver, the run or the user still wants: restart files, ``resume.files``, ``publish.live``, ``purge.keep``, ``success.file``,
+what ``report`` reads at the end.
 
 Tables that a solver opens, extends by a line and closes look settled in between. So a file that was changed after it had been
 acknowledged is never removed, and a small one only after a longer quiet time. If a removed file is written again all the same, the
