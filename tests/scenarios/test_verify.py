@@ -173,7 +173,7 @@ def test_fetch_brings_outputs_and_goes_on_where_it_was(verify, bucket, tmp_path)
 
 
 def test_fetch_does_not_replace_what_differs(verify, bucket, tmp_path):
-    """A file that somebody changed stays, is named, and goes only with --overwrite."""
+    """A file that somebody changed stays, is named, and goes only with --overwrite; what cannot stand beside it is named."""
     doe.ended(bucket, "out/run/", {"a": b"1", "b": b"2"})
     directory = tmp_path / "laptop"
     (directory / "d").mkdir(parents=True)
@@ -185,6 +185,16 @@ def test_fetch_does_not_replace_what_differs(verify, bucket, tmp_path):
     assert (b"mine", b"2") == ((directory / "d/a").read_bytes(), (directory / "d/b").read_bytes())
     assert 0 == verify("out/run/", "--fetch", "d", "--overwrite", directory=directory).code
     assert b"1" == (directory / "d/a").read_bytes()
+
+
+def test_fetch_goes_on_when_one_file_cannot_be_made(verify, bucket):
+    """A directory and a file of one name: 74, one of them is named, and all others are there, the longest name too."""
+    doe.ended(bucket, "out/run/", {"a": b"1", "a/b": b"2", "x" * 255: b"3", "z": b"4"})
+    ran = verify("out/run/", "--fetch", "d")
+
+    assert 74 == ran.code, ran.output
+    assert 1 == ran.output.count("  in the way ")
+    assert {"d/" + "x" * 255, "d/z"} < set(ran.left())
 
 
 def test_fetch_leaves_no_file_that_is_not_proved(verify, bucket, tmp_path):

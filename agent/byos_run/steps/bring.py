@@ -11,6 +11,7 @@ followed. Not promised: two of these at once in one directory.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,11 @@ from byos_run.steps.entries import Entry
 
 PART = ".byos-part"
 _READ_BYTES = 1 << 20
+_NAME_BYTES = 255
+_OF_ONE_NAME = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
+)  # fmt: skip
+"""A file where a directory must stand, a name that this file system cannot hold: no other file is concerned."""
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Wrong = TypeVar("Wrong")
@@ -55,9 +61,9 @@ class Bringer:
         return False
 
     def bring(self, entry: Entry, *, proven: Proven[Wrong]) -> Wrong | None:
-        """Make the file; None, or what is wrong with the object. Raises NodeUnfit, what *proven* raises."""
+        """Make the file; None, or what is wrong with the object. Raises Differs, NodeUnfit, what *proven* raises."""
         target = self._directory / entry.path
-        part = target.with_name(target.name + PART)
+        part = target.with_name(_part_name(target.name))
         with _told(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(part, _OPEN, 0o644)
@@ -90,8 +96,13 @@ class Bringer:
         self._tally.add(bytes_out=done)
 
 
-class Differs(Exception):
-    """What is on this machine is not what the bucket has; the message says which file."""
+def _part_name(name: str) -> str:
+    whole = name + PART
+    return whole if len(os.fsencode(whole)) <= _NAME_BYTES else f".{crc.crc32(os.fsencode(name)):08x}{PART}"
+
+
+class Differs(errors.NodeUnfit):
+    """Something on this machine is in the way of one file; the message says which. A caller may go on with the others."""
 
 
 @contextmanager
@@ -99,8 +110,11 @@ def _told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "choose a directory with more room" if error.errno == 28 else ""
-        raise errors.NodeUnfit(f"{printable(str(target))!r}: {error.strerror or error}", hint=hint) from error
+        said = f"{printable(str(target))!r}: {error.strerror or error}"
+        if error.errno in _OF_ONE_NAME:
+            raise Differs(said) from error
+        hint = "choose a directory with more room" if error.errno == errno.ENOSPC else ""
+        raise errors.NodeUnfit(said, hint=hint) from error
 
 
 def _crc_of(path: Path) -> str:

@@ -5,7 +5,7 @@
     another size                          size         another CRC-32 (or, without one, ETag)    checksum
     what the run itself could not send, or a name that leads elsewhere, is a finding too
 
-The stored checksum is what the store computed when the object came; ``Reading`` computes it anew from the bytes. A store that
+The stored checksum is what the store computed when the object came; ``reading`` computes it anew from the bytes. A store that
 keeps no CRC-32 proves an object by the ETag that it acknowledged; one without either is "unproven" until it is read.
 """
 
