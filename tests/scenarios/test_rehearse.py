@@ -128,11 +128,15 @@ def test_all_problems_are_told_and_nothing_starts(rehearse, bucket, tmp_path):
     (here / "byos.toml.template").write_text('scratch = "${unknown}"\n' + TEMPLATE)
     unknown = rehearse(here, "--solver-cores", "many")
     no_store = rehearse(here, "--store", "minio", PATH="/usr/bin:/bin")
+    two_stores = rehearse(
+        here, "--sample", "--slots=0", "--store=minio", "--store-endpoint-url", "http://x", "--rows=1"
+    )
     no_command = rehearse(kit(tmp_path / "other", bucket, 22), "--", "converge", "super")
 
     assert [66, 64, 64, 71] == [absent.code, unknown.code, no_store.code, no_command.code], (
         absent.error + no_store.error
     )
+    assert (64, 2) == (two_stores.code, two_stores.error.count("error: "))
     assert "row 1: " in absent.error
     assert "in/case.zip" in absent.error
     assert "rows 1, 2: byos.toml" in unknown.error

@@ -58,7 +58,7 @@ class Kit:
             for name in self.files:
                 self._fill(name, row, directory)
             if self.config:
-                (directory / "config").write_text(self.config, encoding="utf-8")
+                (directory / "config").write_text(self.config, "utf-8", "surrogateescape")
                 (directory / "config").chmod(0o600)
             if self.place.shipped_file is not None:
                 shutil.copyfile(self.place.shipped_file, directory / "byos-run")

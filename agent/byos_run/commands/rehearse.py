@@ -141,6 +141,8 @@ def _asked(words: Sequence[str]) -> _Asked:
     problems = [] if len(given.places) == 1 else ["rehearse needs one table: inputs.csv"]
     if "--sample" in given.switches and "--store" not in given.values:
         problems.append("--sample: it needs --store minio: nothing is written to your own store but outputs")
+    if "--store" in given.values and any(word.startswith("--store-endpoint-url") for word in given.keys):
+        problems.append("--store and --store-endpoint-url are both given: which store is it?")
     slots = _number(given.values, "--slots", problems)
     width = _number(given.values, "--cores", problems)
     if problems:
