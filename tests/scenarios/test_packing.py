@@ -101,6 +101,33 @@ def test_a_sparse_file_costs_its_data(run_byos, bucket):
     assert item["bytes"] < 1 << 20
 
 
+def test_fetch_brings_the_outputs_of_a_run_as_they_were(run_byos, bucket):
+    """From bundles, from zstd, with their holes and times; a damaged one is told, and then there is no directory."""
+    hollow = f"truncate -s 64M hollow.h5; echo data >> hollow.h5; {MANY}"
+    settings = {"compress": ["*.h5", "*.dat"], "bundle": ["rows/*"]}
+    ran = run_byos(job(bucket, hollow, publish=settings, purge={"when": "never"}))
+    assert 0 == ran.code, ran.output
+    prefix, endpoint = bucket.url("out/run/"), ("--store-endpoint-url", bucket.store.endpoint_url)
+    fetched = run_byos(None, "fetch", prefix, "back", *endpoint)
+
+    assert 0 == fetched.code, fetched.output
+    case, back = ran.directory / "case", fetched.directory / "back"
+    paths = sorted(path.relative_to(back) for path in back.rglob("*") if path.is_file())
+    assert 303 == len(paths)
+    for path in paths:
+        assert (case / path).read_bytes() == (back / path).read_bytes(), path
+        assert abs((case / path).stat().st_mtime - (back / path).stat().st_mtime) < 1e-3
+    assert (back / "hollow.h5").stat().st_blocks * 512 < 1 << 20
+    (key,) = bundle_keys(bucket)
+    damaged = bytearray(bucket.get(key))
+    damaged[len(damaged) // 3] ^= 1
+    bucket.put(key, bytes(damaged))
+    refused = run_byos(None, "fetch", prefix, "again", *endpoint)
+    assert 65 == refused.code, refused.output
+    assert "rows/" in refused.error
+    assert not (refused.directory / "again").exists()
+
+
 def test_a_file_that_would_take_the_key_of_a_compressed_one_is_refused(run_byos, bucket):
     """Two files, one key: neither is published, both are named, and they stay."""
     ran = run_byos(job(bucket, "echo 1 > a.dat; echo 2 > a.dat.zst", publish={"compress": ["a.dat"]}))

@@ -30,6 +30,8 @@ _OF_ONE_NAME = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
 )  # fmt: skip
 """A file where a directory must stand, a name that this file system cannot hold: no other file is concerned."""
+_HOLE_BYTES = 64 << 10
+_ZEROS = bytes(_HOLE_BYTES)
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Wrong = TypeVar("Wrong")
@@ -80,11 +82,13 @@ class Bringer:
     def _fill(self, descriptor: int, entry: Entry, proven: Proven[Wrong]) -> Wrong | None:
         """What is there of the part, then the rest; from the start if that does not prove right."""
         checksum, size = _crc_of_part(descriptor, limit=entry.file[0])
+        write = self._write if entry.content is None else self._write_sparsely
         for start, begun in dict.fromkeys(((size, checksum), (0, 0))):
             os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)
-            wrong = proven(entry, lambda piece: self._write(descriptor, piece), start, begun)
+            wrong = proven(entry, lambda piece: write(descriptor, piece), start, begun)
             if wrong is None:
+                os.ftruncate(descriptor, entry.file[0])  # a hole at the end has no byte that was written
                 return None
         os.ftruncate(descriptor, 0)  # so that the next one begins anew
         return wrong
@@ -94,6 +98,15 @@ class Bringer:
         while done < len(piece):
             done += os.write(descriptor, piece[done:])
         self._tally.add(bytes_out=done)
+
+    def _write_sparsely(self, descriptor: int, piece: memoryview) -> None:
+        """Blocks of zeros become holes: what was compressed may have been mostly that."""
+        for at in range(0, len(piece), _HOLE_BYTES):
+            block = piece[at : at + _HOLE_BYTES]
+            if len(block) == _HOLE_BYTES and block == _ZEROS:
+                os.lseek(descriptor, _HOLE_BYTES, os.SEEK_CUR)
+            else:
+                self._write(descriptor, block)
 
 
 def _part_name(name: str) -> str:
