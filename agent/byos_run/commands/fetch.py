@@ -43,9 +43,9 @@ usage: byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
 Downloads and unpacks while it streams: .zip .tar .tar.gz .tgz .tar.zst .tar.bz2
 .tar.xz; any other object becomes a file. A KEY that ends in "/" is a prefix;
 where a run of ours has published, its outputs are brought as they were, bundles
-and compressed ones unpacked, holes as holes. DIRECTORY must be empty or absent; it appears whole or not at all. Keys come
-from a config file in the working directory, the environment, or the usual
-places.
+and compressed ones unpacked, holes as holes. DIRECTORY must be empty or absent;
+it appears whole or not at all. Keys come from a config file in the working
+directory, the environment, or the usual places.
 """
 
 
