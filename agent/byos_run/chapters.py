@@ -53,7 +53,7 @@ class Run:
         self.launch = opened.launch
         self.is_whole_already = False
         self.gauge = reporting.Gauge(opened, place=lambda: self.room.case)
-        self.fetched: list[Fetched] = []
+        self.fetched: list[Fetched] = list(opened.earlier.fetched) if opened.continues and opened.earlier else []
         self.published: tuple[Published, ...] = ()
         self.unpublished: tuple[Unpublished, ...] = ()
         self.skipped: tuple[Skipped, ...] = ()
