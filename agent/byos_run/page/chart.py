@@ -59,7 +59,6 @@ def lines(
     unit: Unit,
     x_unit: Unit = SECONDS,
     from_zero: bool = True,
-    filled: bool = False,
     most: int = MOST_POINTS,
 ) -> Markup:
     """A chart of *series* over a common axis, each with at most *most* points."""
@@ -72,9 +71,6 @@ def lines(
     drawn: list[Child] = [_grid()]
     for place, item in enumerate(shown):
         path = [(_scale(x, x0, x1, 1000), 100 - _scale(y, y0, y1, 100)) for x, y in item.points]
-        if filled and place == 0 and path:
-            outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in [(path[0][0], 100.0), *path, (path[-1][0], 100.0)])
-            drawn.append(tag("polygon", points=outline, class_="area s0"))
         drawn.append(tag("polyline", points=" ".join(f"{x:.1f},{y:.2f}" for x, y in path), class_=f"line s{place}"))
     drawn.append(tag("path", d="", class_="at"))
     svg = _svg(

@@ -60,9 +60,7 @@ svg *{vector-effect:non-scaling-stroke}
 .line{fill:none;stroke-width:1.6;stroke-linejoin:round}
 .dot{fill:none;stroke-width:6.5;stroke-linecap:round;opacity:.72}
 .at{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}
-.area{stroke:none;opacity:.14}
 .s0{stroke:var(--a)}.s1{stroke:var(--b)}.s2{stroke:var(--c)}.s3{stroke:var(--d)}.s4{stroke:var(--e)}.s5{stroke:var(--f)}
-.area.s0{fill:var(--a)}.area.s1{fill:var(--b)}.area.s2{fill:var(--c)}
 .key{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:12.5px;margin:7px 0 0;color:var(--soft)}
 .key span{display:inline-flex;align-items:center;gap:6px;font-variant-numeric:tabular-nums}
 .key svg{width:12px;height:12px;flex:none}
@@ -94,7 +92,6 @@ input[type=search]:focus-visible{outline:2px solid var(--a);outline-offset:1px}
 pre{margin:0;padding:14px 16px;background:var(--faint);border-radius:10px;overflow:auto;max-height:440px;font-size:12.5px;
 line-height:1.5;
 white-space:pre-wrap;overflow-wrap:anywhere}
-summary{cursor:pointer}
 .squares{display:flex;flex-wrap:wrap;gap:3px;margin:0 0 12px;padding:0;list-style:none}
 .squares a{display:block;line-height:0;border-radius:3px}
 .squares a:focus-visible{outline:2px solid var(--ink)}
