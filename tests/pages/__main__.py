@@ -57,7 +57,7 @@ def page_of_a_run(here: Path) -> bytes:
         runs.lay_out(here / "run", file=runs.shipped_file(), store=store, job=job)
         path = f"{cache.get('mpich') / 'bin'}:{os.environ['PATH']}"
         env = {"PATH": path, "HOME": str(here), "LANG": "C.UTF-8", **runs.PLATFORM, **cases.RANKS_SHARE_CORES}
-        ran = runs.run(here / "run", env=env, timeout_s=300)
+        ran = runs.run(here / "run", env=env, timeout_s=1200)
         if ran.code:
             raise RuntimeError(ran.output)
         body: bytes = client.get_object(Bucket=BUCKET, Key="output/chute/_byos/report.html")["Body"].read()
