@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-pages pictures test-stores test-nodes test-slurm bench lint lock clean
+.PHONY: help build smoke test test-pages pictures test-stores test-mpi test-nodes test-slurm bench lint lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -22,6 +22,9 @@ test:  ## the whole suite
 test-stores:  ## the contract of a store and the whole job on MinIO, SeaweedFS and Versity Gateway
 	@$(PYTHON) tests/kit/cache.py minio seaweedfs versitygw > /dev/null
 	@$(dev)/bin/python -m pytest -n $(JOBS) --every-store tests/contract tests/scenarios/test_stores.py $(ARGS)
+
+test-mpi:  ## Open MPI 4 and 5, MPICH 4 and 5, Intel: end, stop and kill (Debian's two need apt)
+	@PYTHONPATH=agent:. $(dev)/bin/python -m tests.flavours
 
 test-nodes:  ## the file on every Python and in every broken surrounding; writes packaging/NODES.md
 	@$(dev)/bin/python -m tests.nodes

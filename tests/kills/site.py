@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Call
 from tests.kills.points import MEMBERS, Around, Point
-from tests.kit import cache, cases, runs
+from tests.kit import alive, cache, cases, runs
 
 from byos_run.node.mpi import mapped
 
@@ -51,7 +51,9 @@ TRUTH = {
 }
 MPI_STEPS = 60
 _REACHED_S = 60.0
-_GONE_S = 40.0
+_GONE_S = 120.0
+_NOTED_S = 2.0
+"""Shared memory that is younger when everything dies at once may not be written down yet: a look comes twice a second."""
 
 
 class Site:
@@ -285,7 +287,8 @@ class Running:
         """SIGKILL, and return when they are dead: agent, shim, all, or the first process of a name."""
         pids: list[int] = []
         everybody = self.processes()
-        self._segments |= {Path(path).name for pid, _ in everybody for path in mapped(pid).shared_memory}
+        seen = {path for pid, _ in everybody for path in mapped(pid).shared_memory}
+        self._segments |= {Path(path).name for path in seen if _age_s(path) > _NOTED_S}
         for who in whom:
             agent = [self.process.pid] if hasattr(self, "process") and self.process.poll() is None else []
             chosen = {
@@ -297,22 +300,10 @@ class Running:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        _wait(lambda: all(_is_dead(pid) for pid in pids), 10)
+        _wait(lambda: all(alive.is_dead(pid) for pid in pids), 10)
 
     def processes(self) -> list[tuple[int, str]]:
-        """Of this try, dead ones left out: by TMPDIR in their environment, or by their directory."""
-        mark, below = f"TMPDIR={self.temporary}".encode(), str(self._place)
-        found = []
-        for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == os.getpid():
-                continue
-            with suppress(OSError):
-                words = Path(f"/proc/{name}/cmdline").read_bytes()
-                ours = mark in Path(f"/proc/{name}/environ").read_bytes() or below.encode() in words
-                if (ours or os.readlink(f"/proc/{name}/cwd").startswith(below)) and not _is_dead(int(name)):
-                    is_shim = b"/shim.py" in words
-                    found.append((int(name), "shim" if is_shim else Path(f"/proc/{name}/comm").read_text().strip()))
-        return found
+        return alive.processes(self._place, temporary=self.temporary)
 
     def segments_left(self) -> list[str]:
         """Shared memory that was mapped by processes of this try when they were killed, and lists of it by its agents."""
@@ -320,11 +311,11 @@ class Running:
         return sorted(name for name in os.listdir("/dev/shm") if name in self._segments or name.startswith(mine))
 
 
-def _is_dead(pid: int) -> bool:
+def _age_s(path: str) -> float:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return time.time() - os.stat(path).st_ctime
     except OSError:
-        return True
+        return 0.0
 
 
 def _wait(wanted: Any, seconds: float) -> bool:

