@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from byos_run import errors, log
@@ -31,9 +31,12 @@ from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Pool
 from byos_run.node.scratch import Room
 from byos_run.node.tree import leaves, scan
-from byos_run.steps import bring, verify
 from byos_run.steps.entries import Entry
 from byos_run.steps.inherited import Inherited
+
+if TYPE_CHECKING:
+    from byos_run.steps.bring import Bringer
+    from byos_run.steps.verify import Problem
 
 _READERS = 8
 _NEEDED = Left("", "the next solver needs it", expected=True)
@@ -60,6 +63,8 @@ def resume(
     warn: Callable[[str], None],
 ) -> list[Resumed]:  # fmt: skip
     """Bring the newest whole file of each of *globs* into *case*. Raises NodeUnfit, AccessRefused, StoreUnreachable, Stopped."""
+    from byos_run.steps import bring, verify  # few runs resume, every run starts
+
     entries = [(_in_case(entry, item), int(item["attempt"])) for entry, item in earlier.entries(prefix=prefix)]
     found: dict[str, Resumed] = {}
     with Pool(name="read", width=_READERS) as readers:
@@ -93,8 +98,10 @@ def resumed_line(found: Sequence[Resumed], *, now: float) -> str:
     return f"resuming from {told}" + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
-def _bring(bringer: bring.Bringer, entry: Entry, *, wire: Wire, readers: Pool, tally: Tally) -> verify.Problem | None:
-    def proven(entry: Entry, take: Callable[[memoryview], None], start: int, begun: int) -> verify.Problem | None:
+def _bring(bringer: Bringer, entry: Entry, *, wire: Wire, readers: Pool, tally: Tally) -> Problem | None:
+    from byos_run.steps import verify
+
+    def proven(entry: Entry, take: Callable[[memoryview], None], start: int, begun: int) -> Problem | None:
         return verify.proven(wire, entry, readers=readers, tally=tally, take=take, start=start, begun=begun)
 
     return bringer.bring(entry, proven=proven)
