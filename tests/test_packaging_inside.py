@@ -249,14 +249,15 @@ def test_ends(run: Run, tmp_path: Path, text: str, code: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU])
 def test_ended_by_a_signal(run: Run, tmp_path: Path, number: signal.Signals) -> None:
-    """A signal before the program answers it itself: exit 75, no traceback, nothing left."""
+    """A signal before the program answers it itself: exit 75, one line that says so, no traceback, nothing left."""
     process = run(UNPACKED + "time.sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline().strip().startswith(str(tmp_path))
 
     process.send_signal(number)
 
-    assert process.communicate(timeout=60) == ("", "")
+    said = "byos-run | exit 75 (byos-run's code): stopped by a signal before anything was begun\n"
+    assert process.communicate(timeout=60) == (said, "")
     assert process.returncode == 75
     assert list((tmp_path / "tmp").iterdir()) == []
 

@@ -37,6 +37,10 @@ class Surrounding(NamedTuple):
     is_piped: bool = False
 
 
+HARDLY_LARGER = 'size=$(( $(wc -c <"$1/run/byos-run") / 1024 + 400 ))k'
+"""A disk that takes the file and nothing else."""
+
+
 def bad_modules(top: str) -> dict[str, str | None]:
     """Variables of Python that lead to a directory of wrong modules (written by `lay`)."""
     return {"PYTHONPATH": f"{top}/bad", "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": f"{top}/bad/typing.py"}
@@ -87,7 +91,7 @@ def surroundings(top: str) -> list[Surrounding]:
         Surrounding("TMPDIR read-only", before=small(tmp, options="ro")),
         Surrounding("TMPDIR full", before=full(tmp)),
         Surrounding("TMPDIR unset", {"TMPDIR": None}),
-        Surrounding("every place full", before=nowhere(on_a_disk("size=11m"), "size=300k"), code=71, said=NO_PLACE),
+        Surrounding("every place full", before=nowhere(on_a_disk(HARDLY_LARGER), "size=300k"), code=71, said=NO_PLACE),
         Surrounding(
             "every place noexec", before=nowhere(on_a_disk("size=99m,noexec"), "noexec"), code=71, said=NO_PLACE
         ),
