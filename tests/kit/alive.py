@@ -9,7 +9,7 @@ from pathlib import Path
 
 def processes(place: Path, *, temporary: Path) -> list[tuple[int, str]]:
     """Pid and name of every living process of the runs below `place` whose TMPDIR is `temporary`; our shim is called "shim"."""
-    mark, below = f"TMPDIR={temporary}".encode(), str(place)
+    mark, below = f"TMPDIR={temporary}\0".encode(), f"{place}/"
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
