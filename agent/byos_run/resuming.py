@@ -79,7 +79,7 @@ def resume(
                 except bring.Differs as reason:
                     problem = verify.Problem("in the way", entry.path, str(reason))
                 if problem is None:
-                    resumed = Resumed(entry.path, attempt, entry.size_bytes, entry.mtime_s, was_here)
+                    resumed = Resumed(entry.path, attempt, entry.file[0], entry.mtime_s, was_here)
                     found.setdefault(entry.path, resumed)
                     break
                 warn(f"not resumed from {printable(entry.path)}: {problem.kind} {problem.detail}".rstrip())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Mapping
 
 from byos_run import errors
@@ -20,6 +21,7 @@ from byos_run.bucket.wire import Answer, Transient, Wire
 from byos_run.model import S3Url
 
 TAIL_BYTES = 1 << 20
+_AHEAD_BYTES = 4 << 20
 _IGNORED_RANGES = 3
 """How often an answer without the range asked for is put down to a fault on the way."""
 
@@ -113,6 +115,34 @@ def open_object(wire: Wire, url: S3Url) -> ObjectReader:
             if error.status == 416:  # an empty object has no range, in some stores
                 return ObjectReader(wire, url=url, size_bytes=0, etag="", version_id="", tail=b"")
             raise
+
+
+class InOrder:
+    """Many small reads of an object, one after another, out of few large ones. Made by :func:`in_order`."""
+
+    def __init__(self, source: ObjectReader) -> None:
+        self._source = source
+        self.url, self.size_bytes = source.url, source.size_bytes
+        self.etag, self.version_id = source.etag, source.version_id
+        self._lock = threading.Lock()
+        self._start = 0
+        self._held = memoryview(b"")
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Exactly *length* bytes from *start*. See ``model.ByteSource.read``."""
+        with self._lock:
+            if start < self._start or start + length > self._start + len(self._held):
+                ahead = max(length, min(_AHEAD_BYTES, self.size_bytes - start))
+                self._held, self._start = self._source.read(start, ahead), start
+            return self._held[start - self._start :][:length]
+
+    def release(self, buffer: memoryview) -> None:
+        """Nothing: others may read what it is a part of."""
+
+
+def in_order(wire: Wire, url: S3Url) -> InOrder:
+    """:func:`open_object`, for one reader that goes from the beginning to the end. Memory: 4 MiB."""
+    return InOrder(open_object(wire, url))
 
 
 def missing(error: errors.StoreAnswer, url: S3Url) -> errors.MissingInput:

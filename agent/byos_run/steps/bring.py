@@ -103,7 +103,7 @@ class Bringer:
         """Blocks of zeros become holes: what was compressed may have been mostly that."""
         for at in range(0, len(piece), _HOLE_BYTES):
             block = piece[at : at + _HOLE_BYTES]
-            if len(block) == _HOLE_BYTES and block == _ZEROS:
+            if len(block) == _HOLE_BYTES and bytes(block) == _ZEROS:  # a view is compared byte by byte
                 os.lseek(descriptor, _HOLE_BYTES, os.SEEK_CUR)
             else:
                 self._write(descriptor, block)
