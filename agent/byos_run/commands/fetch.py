@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from byos_run import errors, log
+from byos_run.archive.kinds import kind_of
 from byos_run.book import Book
 from byos_run.bucket import url as s3url
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
-from byos_run.commands.restore import Record, recorded, restore
-from byos_run.model import FetchSettings, Place
+from byos_run.model import FetchSettings, Place, S3Url
 from byos_run.node import cores, scratch
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Stop
 from byos_run.steps.fetch import Fetcher, fetched_line, locate
 from byos_run.steps.settle import settle_fetch
 from byos_run.terminal import Terminal
+
+if TYPE_CHECKING:
+    from byos_run.commands.restore import Record
 
 _LAST_WORDS_S = 5.0
 
@@ -60,7 +64,7 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
         return session.wire(bucket, stop=stop)
 
     try:
-        record = recorded(wire_of(source.bucket), source)
+        record = _record_of(source, wire_of(source.bucket))
         if record is not None:
             _restore(record, wire=wire_of(source.bucket), settings=settings, room=room, book=book)
             return 0
@@ -82,7 +86,18 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
     return 0
 
 
+def _record_of(source: S3Url, wire: Wire) -> Record | None:
+    """What a run says of *source*, if it may be an output of one."""
+    if kind_of(source.name):
+        return None
+    from byos_run.commands.restore import recorded  # an archive, which most fetch, is not to wait for it
+
+    return recorded(wire, source)
+
+
 def _restore(record: Record, *, wire: Wire, settings: FetchSettings, room: scratch.Room, book: Book) -> None:
+    from byos_run.commands.restore import restore
+
     size_bytes = sum(entry.file[0] for entry in record.entries)
     if record.warning:
         book.warn(f"{record.prefix}: {record.warning}")
