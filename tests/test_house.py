@@ -45,6 +45,9 @@ PART_OF_A_STEP = {
     "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "behind",
     "figures",
     "packing",
+    "design",
+    "kit_texts",
+    "policy",
 }  # fmt: skip
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -31,6 +31,8 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
        byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--failed]
        byos-run report s3://BUCKET/PREFIX/ [-o FILE | --publish]
+       byos-run policy [--table inputs.csv] [--no-list] [--trust PRINCIPAL]
+       byos-run init s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/ [-o DIRECTORY]
        byos-run rehearse inputs.csv [--slots N] [--cores N] [--store minio]
        byos-run COMMAND --help
        byos-run --version [--json]
@@ -44,6 +46,8 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
   status    how the runs below a prefix stand
   report    one HTML page of a DOE: who ended how, where and when, cost,
             results
+  policy    the IAM policy that these inputs and outputs need, and no more
+  init      write the kit of a DOE: table, job file, policy, a submit file
   rehearse  a whole DOE on this machine as the platform would do it
 
 Every command takes -q (warnings, errors and the result alone) and -v (details).
@@ -132,6 +136,25 @@ def _verify(words: Sequence[str], place: Place) -> int:
     stop = Stop()
     _listen(stop.ask)
     return verify.verify_runs(words, place=place, stop=stop, show=_print)
+
+
+def _policy(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import policy
+
+    if {"--help", "-h"} & {*words}:
+        return _print(policy.USAGE + policy.CODES)
+    return policy.policy(words, place=place, show=_print)
+
+
+def _init(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import init
+    from byos_run.node.pool import Stop
+
+    if {"--help", "-h"} & {*words}:
+        return _print(init.USAGE + init.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return init.init(words, place=place, stop=stop, show=_print)
 
 
 def _status(words: Sequence[str], place: Place) -> int:
@@ -223,5 +246,7 @@ _COMMANDS = {
     "verify": _verify,
     "status": _status,
     "report": _report,
+    "policy": _policy,
+    "init": _init,
     "rehearse": _rehearse,
 }
