@@ -31,6 +31,7 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
        byos-run verify s3://BUCKET/PREFIX/ [--read] [--fetch DIRECTORY]
        byos-run status s3://BUCKET/PREFIX/ [--watch] [--wait] [--failed]
        byos-run report s3://BUCKET/PREFIX/ [-o FILE | --publish]
+       byos-run check [--json] [--KEY VALUE ...]
        byos-run policy [--table inputs.csv] [--no-list] [--trust PRINCIPAL]
        byos-run init s3://BUCKET/INPUT/ s3://BUCKET/OUTPUT/ [-o DIRECTORY]
        byos-run rehearse inputs.csv [--slots N] [--cores N] [--store minio]
@@ -46,6 +47,7 @@ usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]
   status    how the runs below a prefix stand
   report    one HTML page of a DOE: who ended how, where and when, cost,
             results
+  check     everything that the run of this directory relies on, tried for real
   policy    the IAM policy that these inputs and outputs need, and no more
   init      write the kit of a DOE: table, job file, policy, a submit file
   rehearse  a whole DOE on this machine as the platform would do it
@@ -136,6 +138,17 @@ def _verify(words: Sequence[str], place: Place) -> int:
     stop = Stop()
     _listen(stop.ask)
     return verify.verify_runs(words, place=place, stop=stop, show=_print)
+
+
+def _check(words: Sequence[str], place: Place) -> int:
+    from byos_run.commands import check
+    from byos_run.node.pool import Stop
+
+    if {"--help", "-h"} & {*words[: words.index("--") if "--" in words else None]}:
+        return _print(check.USAGE + check.CODES)
+    stop = Stop()
+    _listen(stop.ask)
+    return check.check(words, place=place, stop=stop, show=_print)
 
 
 def _policy(words: Sequence[str], place: Place) -> int:
@@ -246,6 +259,7 @@ _COMMANDS = {
     "verify": _verify,
     "status": _status,
     "report": _report,
+    "check": _check,
     "policy": _policy,
     "init": _init,
     "rehearse": _rehearse,
