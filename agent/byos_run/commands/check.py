@@ -52,7 +52,8 @@ output is in use, the licence server. A small object is written below the output
 and deleted; config stays. Ends with the plan: bytes, files, peak disk, seconds.
 """
 CODES = """
-exit codes: 0 if the run can start, else the one that it would end with:
+exit codes:
+  0   the run can start; else the code that it would end with
   64  command line or job file wrong; the output holds what is not ours
   65  an input is damaged, hostile or of an unsupported kind
   66  an input does not exist
