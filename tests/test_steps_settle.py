@@ -187,7 +187,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("key", [key for key in keys.KEYS if key.later is None and key.section], ids=lambda k: k.name)
+@pytest.mark.parametrize("key", [key for key in keys.KEYS if key.section], ids=lambda k: k.name)
 def test_default_in_help_is_the_default_of_the_model(key: keys.Key) -> None:
     """What help calls the default is what a job without the key gets."""
     ours = getattr(SETTINGS[key.section], key.field or key.leaf)
@@ -210,15 +210,13 @@ def test_every_field_of_the_settings_has_a_key() -> None:
 
 
 def test_help_names_every_flag_within_80_columns() -> None:
-    """Flags of this version are shown with their switches' other form; the others are listed as such."""
+    """Switches with their other form."""
     text = help_of_keys()
-    now, _, later = text.partition("not in this version:")
 
     assert max(map(len, text.splitlines())) <= 80
     for key in keys.KEYS:
         flag = key.flag.replace("--", "--[no-]", 1) if key.kind.shape == "switch" else key.flag
-        assert (flag in now.split()) == (key.later is None)
-        assert (key.name in later.replace(",", "").split()) == (key.later is not None)
+        assert flag in text.split()
 
 
 # ---------------------------------------------------------------- a good job
@@ -242,12 +240,9 @@ def test_flags_alone_suffice(run: Path) -> None:
     assert job.output == S3Url("data", "out/")
 
 
-def test_the_manuals_job_file_works_once_it_asks_for_nothing_of_a_later_version(run: Path) -> None:
-    """Defaults that are written out are accepted where they ask for nothing."""
-    text = CONTRACT.replace("while_running = true", "while_running = false").replace('settle = "10s"\n', "")
-    text = text.replace("cores_while_running = 1.0\n", "").replace('watch = "auto"', 'watch = "off"')
-
-    assert asked(run, text).solver == model.SolverSettings()
+def test_the_manuals_job_file_works_as_it_stands(run: Path) -> None:
+    """Defaults that are written out are the defaults."""
+    assert asked(run, CONTRACT).solver == model.SolverSettings()
 
 
 def test_every_setting_arrives(run: Path) -> None:
@@ -450,9 +445,8 @@ def test_whole_bucket_is_a_legal_output(run: Path) -> None:
 
 
 def test_a_broken_value_that_is_overridden_is_still_told(run: Path) -> None:
-    """All problems means all; but what a later version would do may be turned off from above."""
+    """All problems means all."""
     assert problems(run, JOB + '[solver]\ncores = "x"\n', "--solver-cores", "8")
-    asked(run, JOB + "[publish]\nwhile_running = true\n", "--no-publish-while-running")
 
 
 def test_a_job_does_not_show_the_solvers_environment(run: Path) -> None:

@@ -219,8 +219,6 @@ def settings_of(job: Job) -> Iterator[tuple[str, str]]:
     """Key → value of all that is no default, as a job file has them; of ``solver.env`` the names, of secrets nothing."""
     plain = Job(job.input, job.output, job.command)
     for key in KEYS:
-        if key.later is not None:
-            continue
         value, usual = (_value_of(each, key.section, key.field or key.leaf) for each in (job, plain))
         if value == usual and key.name not in ("input", "output", "command"):
             continue

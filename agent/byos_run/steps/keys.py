@@ -1,8 +1,7 @@
 """The one table of keys: what may be asked of a run, in the job file, by flag and by variable.
 
 A row names the key, its kind, its default as the job file would write it, one line of help, and where the value lives in
-the model. *later* marks a key whose capability is not in this version: the values it holds ask for nothing and are
-accepted like values that mean "not given", any other is refused. To lift a key: drop *later* and give the model the field.
+the model.
 
 Defaults live in the model; the ones here are for help, and a test holds them together.
 """
@@ -52,8 +51,6 @@ class Key:
     help: str
     field: str = ""
     """Its name in the model, where that says the unit."""
-    later: tuple[object, ...] | None = None
-    """Not in this version, and accepted only with one of these values; None: in this version."""
 
     @property
     def section(self) -> str:
@@ -201,7 +198,7 @@ def help_of_keys() -> str:
     """All keys by section, as flags with their defaults, 80 columns wide."""
     lines = []
     for section in ("", *SECTIONS):
-        rows = [key for key in KEYS if key.section == section and key.later is None]
+        rows = [key for key in KEYS if key.section == section]
         if rows:
             lines += ["", f"[{section}]" if section else "top of the job file"]
         for key in rows:
@@ -209,9 +206,6 @@ def help_of_keys() -> str:
     lines += ["", "one row of a table"]
     for flag, (word, text) in OWN_FLAGS.items():
         lines += _columns(f"  {flag} {word}", text)
-    later = [key.name for key in KEYS if key.later is not None]
-    if later:
-        lines += ["", *textwrap.wrap("not in this version: " + ", ".join(later), width=80, break_on_hyphens=False)]
     return "\n".join(lines[1:]) + "\n"
 
 

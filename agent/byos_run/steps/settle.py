@@ -150,7 +150,7 @@ def _laid_over(sources: Sequence[Source]) -> tuple[Asked, set[str], list[str]]:
         if value is not None or reasons:
             mentioned.add(raw.key.name)
             _lay_over(asked, raw, None if reasons else value)
-    return asked, mentioned, problems + _not_in_this_version(asked)
+    return asked, mentioned, problems
 
 
 # ---------------------------------------------------------------- one value
@@ -251,15 +251,6 @@ def _lay_over(asked: Asked, raw: Raw, value: Any) -> None:
 
 
 # ---------------------------------------------------------------- all values together
-
-
-def _not_in_this_version(asked: Asked) -> list[str]:
-    later = {key.name: key.later for key in KEYS if key.later is not None}
-    return [
-        f"{given.where}: not in this version"
-        for name, given in asked.items()
-        if name in later and given.value not in later[name]
-    ]
 
 
 def _missing(mentioned: set[str]) -> list[str]:
@@ -377,6 +368,6 @@ def _parts(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Section → field → value. Only what was asked is handed over: the defaults are the model's."""
     parts: dict[str, dict[str, Any]] = {}
     for key in KEYS:
-        if key.later is None and key.name in values:
+        if key.name in values:
             parts.setdefault(key.section, {})[key.field or key.leaf] = values[key.name]
     return parts
