@@ -18,6 +18,8 @@ from byos_run.node import files
 from byos_run.node.globs import Selection
 from byos_run.node.holders import Held, held_by
 from byos_run.node.pool import Budget, Count, Stop
+from byos_run.steps import gather
+from byos_run.steps.ahead import Ahead
 from byos_run.steps.gather import WhileRunning
 from byos_run.steps.publish import Publisher
 
@@ -118,6 +120,74 @@ def test_a_file_overwritten_500_times_is_never_acknowledged_half(bucket, case, t
     assert len(bodies) > 10
     assert max(number for number, _ in versions) == OVERWRITES - 1
     assert zlib.crc32(bucket.get("out/rotates")) == zlib.crc32((case / "rotates").read_bytes())
+
+
+@pytest.fixture
+def ahead(bucket, case, tmp_path, eager, monkeypatch):
+    """Looks at *case* for the bucket; a file settles after an hour, and sets out when it was the same for a moment."""
+    monkeypatch.setattr(gather, "_SET_OUT_S", 0.02)
+    with wire_to(bucket, tmp_path) as wire, Publisher(
+        wire, prefix=S3Url(bucket.name, "out/"), opened=files.open_output, writer=("byos-run", "x"), tally=Count(),
+        beside_solver=True,
+    ) as publisher:  # fmt: skip
+        gathering, _ = watcher(case, ahead=Ahead(publisher.begin), settle_s=3600.0)
+        yield gathering
+        gathering.over()
+
+
+def uploads(bucket, path):
+    """Parts of the unfinished upload of *path*; MinIO lists it by its exact key."""
+    found = bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix=f"out/{path}").get("Uploads", [])
+    return [
+        len(bucket.client.list_parts(Bucket=bucket.name, Key=each["Key"], UploadId=each["UploadId"]).get("Parts", []))
+        for each in found
+    ]
+
+
+def until(holds):
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_large_file_travels_before_it_has_settled(bucket, case, ahead):
+    """Its parts leave; it is an object when the solver has ended, unless it changed; a small one waits until it has settled."""
+    for name in ("field.h5", "rotates.h5"):
+        (case / name).write_bytes(os.urandom(1000) * 20_000)
+    (case / "small").write_text("x")
+    for _ in range(2):
+        ahead.look()
+        time.sleep(0.05)
+    until(lambda: uploads(bucket, "field.h5") == uploads(bucket, "rotates.h5") == [2])
+    while_it_runs = bucket.sizes()
+    with open(case / "rotates.h5", "r+b") as file:
+        file.write(b"new")
+    ahead.look()
+    until(lambda: uploads(bucket, "rotates.h5") == [])
+    ahead.over()
+
+    assert while_it_runs == {}
+    assert bucket.sizes() == {"out/field.h5": 20_000_000}
+    assert bucket.get("out/field.h5") == (case / "field.h5").read_bytes()
+    assert list(ahead.acknowledged) == ["field.h5"]
+    assert uploads(bucket, "field.h5") == []
+
+
+def test_what_was_removed_or_replaced_after_it_had_set_out_is_no_object(bucket, case, ahead):
+    """Noticed without a look in between, by what was opened itself."""
+    for name in ("deleted.h5", "replaced.h5"):
+        (case / name).write_bytes(bytes(9_000_000))
+    for _ in range(2):
+        ahead.look()
+        time.sleep(0.05)
+    (case / "deleted.h5").unlink()
+    (case / "new").write_text("x")
+    (case / "new").rename(case / "replaced.h5")
+    ahead.over()
+
+    assert bucket.sizes() == {}
+    assert ahead.acknowledged == {}
 
 
 def test_settled_is_what_was_the_same_at_two_looks_and_nobody_writes(case, eager):

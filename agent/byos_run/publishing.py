@@ -34,6 +34,7 @@ from byos_run.node.scratch import Room
 from byos_run.node.volumes import network_kind, read_mounts
 from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened
 from byos_run.steps import claim, purge
+from byos_run.steps.ahead import Ahead
 from byos_run.steps.behind import Behind
 from byos_run.steps.gather import Standing, WhileRunning
 from byos_run.steps.live import Live
@@ -121,9 +122,9 @@ class Publishing:
         self._gathering = gathering = WhileRunning(
             send=lambda outputs: publisher.publish(outputs).published,
             find=lambda: self._in_order(self._case_harvest().outputs) if running else (),
-            held=held, stop=over, settle_s=settings.settle_s, behind=self._behind_of(publisher), say=opened.book.warn,
+            held=held, stop=over, settle_s=settings.settle_s, ahead=Ahead(publisher.begin),
+            behind=self._behind_of(publisher), say=opened.book.warn, removed=opened.journal.removed_behind,
             long_quiet=f"the case lies on a network file system ({network})" if network else "",
-            removed=opened.journal.removed_behind,
         )  # fmt: skip
         live = Live(wire, prefix=opened.job.output, opened=files.open_output)
 
@@ -150,6 +151,7 @@ class Publishing:
         """The solver has ended: what left beside it is known to all that follows."""
         root = str(self._room.case)
         if self._gathering is not None:
+            self._gathering.over()
             self._early.update({(root, path): item for path, item in self._gathering.acknowledged.items()})
             self._behind.update(self._gathering.behind)
 

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 from urllib.parse import unquote_plus
 
 from byos_run import crc, errors
@@ -110,13 +110,17 @@ class Uploader:
         self._small_buffers = Buffers()
         """Apart, so that those of parts are only as many as there are parts in flight."""
 
-    def send(self, file: LocalFile, key: str, *, headers: Mapping[str, str]) -> Acknowledged:
-        """Raises FileChanged, NotAcknowledged, StoreAnswer and kin, AccessRefused, StoreUnreachable, Stopped, OSError."""
+    def send(
+        self, file: LocalFile, key: str, *, headers: Mapping[str, str], hold: Callable[[], None] = lambda: None
+    ) -> Acknowledged:
+        """*hold* is called when the parts of a large file have left; it may wait, and raise FileChanged.
+
+        Raises FileChanged, NotAcknowledged, StoreAnswer and kin, AccessRefused, StoreUnreachable, Stopped, OSError."""
         headers = {**self._wire.line.write_headers, **headers}
         single = file.identity.size_bytes <= SINGLE_BYTES
         for sends_left in reversed(range(_SENDS)):
             try:
-                done = self._single(file, key, headers) if single else self._multipart(file, key, headers)
+                done = self._single(file, key, headers) if single else self._multipart(file, key, headers, hold)
                 break
             except NotAcknowledged:
                 if not sends_left:
@@ -241,13 +245,16 @@ class Uploader:
             raise NotAcknowledged("what the store gives back is not what was sent")
         return facts.etag
 
-    def _multipart(self, file: LocalFile, key: str, headers: Mapping[str, str]) -> Acknowledged:
+    def _multipart(
+        self, file: LocalFile, key: str, headers: Mapping[str, str], hold: Callable[[], None]
+    ) -> Acknowledged:
         part_bytes = part_size(file.identity.size_bytes, self._part_bytes)
         begun = self._uploads.resumed(key, file.identity, part_bytes) if self._uploads else None
         if begun is None:
             begun = self._begin(Begun(key, self._create(key, headers), file.identity, part_bytes))
         try:
             sums = self._send_parts(file, begun)
+            hold()
             file.check()
             done = self._complete(file.identity.size_bytes, key, begun.upload_id, sums)
         except BaseException:

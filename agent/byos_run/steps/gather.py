@@ -3,7 +3,7 @@
 ::
 
     look     what is there → what is as it was for long enough → who has it open → lots of it, the most worth first, each
-             acknowledged → behind it, if asked: what the bucket has is removed from the case
+             acknowledged → what is large and about to settle sets out → behind, if asked: what the bucket has is removed
     settled  it was the same at two looks at least ``publish.settle`` apart, longer on a network file system or where ``/proc``
              does not tell who writes; and no process of the run has it open for writing
 
@@ -20,6 +20,7 @@ from typing import Callable, NamedTuple
 
 from byos_run.model import Identity, Output, Published, Stop
 from byos_run.node.holders import Held
+from byos_run.steps.ahead import Ahead
 from byos_run.steps.behind import Behind, Candidate
 
 LONG_QUIET_S = 60.0
@@ -29,6 +30,8 @@ _TICK_S = 0.02
 _EMPTY_WAITS = 10
 """Times ``publish.settle``: a file that is opened to be written anew is empty before its descriptor can be seen (O_TRUNC)."""
 _EMPTY_S = 1.0
+_SET_OUT_S = 1.0
+"""A large file that was the same for so long may set out."""
 _LOT_FILES = 64
 _LOT_BYTES = 512 << 20
 
@@ -73,6 +76,7 @@ class WhileRunning:
         held: Callable[[], Held],
         stop: Stop,
         settle_s: float,
+        ahead: Ahead | None = None,
         behind: Behind | None = None,
         long_quiet: str = "",
         say: Callable[[str], None] = lambda _: None,
@@ -85,6 +89,7 @@ class WhileRunning:
         self._held = held
         self._stop = stop
         self._settle_s = settle_s
+        self._ahead = ahead
         self._behind = behind
         self._say = say
         self._removed = removed
@@ -118,8 +123,9 @@ class WhileRunning:
         started_s, started_cpu_s = time.monotonic(), time.thread_time()
         try:
             outputs = self._find()
-            quiet = [output for output in outputs if self._is_quiet(output, started_s)]
-            settled = self._settled(quiet, self._held()) if quiet else []
+            quiet = [output for output in outputs if self._is_quiet(output, started_s, self._quiet_s)]
+            large = [output for output in outputs if self._may_set_out(output, started_s)]
+            held = self._held() if quiet or large else Held()
         except OSError:
             return False
         now_s = time.monotonic()
@@ -128,10 +134,17 @@ class WhileRunning:
         paid_until_s = max(self._paid_until_s, now_s - self._AT_FIRST_S / self._SHARE_OF_CORE)
         self._paid_until_s = paid_until_s + took_cpu_s / self._SHARE_OF_CORE
         self._rest_until = max(self._paid_until_s, now_s + took_s / self._SHARE_OF_TIME)
+        settled = self._settled(quiet, held)
         self._remember(outputs, now_s)
+        if self._ahead is not None:
+            self._ahead.drop_changed(outputs)
         if self.presses:
             settled.sort(key=lambda output: -output.identity.size_bytes)
         whole = self._send_lots(settled, until_s=now_s + max(self._settle_s, self._LOOKS_PER_LOT * took_s))
+        for output in large:
+            is_free = output.identity.inode not in held.written and not self._is_done(output)
+            if self._ahead is not None and self._ahead.takes(output) and is_free:
+                self._ahead.begin(output)
         self._stand(outputs)
         self._clear(outputs)
         return not whole
@@ -141,15 +154,27 @@ class WhileRunning:
         self._empty_quiet_s = max(self._empty_quiet_s, self._quiet_s)
         self._say(f"{reason}: a file counts as settled after {self._quiet_s:g} s without a change")
 
-    def _is_quiet(self, output: Output, now_s: float) -> bool:
+    def over(self) -> None:
+        """The solver has ended, and the last look: what has set out arrives."""
+        for item in self._ahead.over() if self._ahead is not None else ():
+            self._acknowledge(item)
+
+    def _may_set_out(self, output: Output, now_s: float) -> bool:
+        return self._ahead is not None and self._ahead.takes(output) and self._is_quiet(output, now_s, _SET_OUT_S)
+
+    def _is_quiet(self, output: Output, now_s: float, quiet_s: float) -> bool:
         """New to the bucket, and the same for long enough."""
-        done, seen = self.acknowledged.get(output.path), self._seen.get(output.path)
+        seen = self._seen.get(output.path)
         return (
             seen is not None
             and seen.identity == output.identity
-            and now_s - seen.since_s >= (self._quiet_s if output.identity.size_bytes else self._empty_quiet_s)
-            and (done is None or done.identity != output.identity)
+            and now_s - seen.since_s >= (quiet_s if output.identity.size_bytes else self._empty_quiet_s)
+            and not self._is_done(output)
         )
+
+    def _is_done(self, output: Output) -> bool:
+        done = self.acknowledged.get(output.path)
+        return done is not None and done.identity == output.identity
 
     def _settled(self, quiet: Sequence[Output], held: Held) -> list[Output]:
         # Who opens a file after this look changes it before it is read, or while: either is noticed.
@@ -168,6 +193,12 @@ class WhileRunning:
 
     def _send_lots(self, settled: Sequence[Output], *, until_s: float) -> bool:
         """Whether all was tried."""
+        if self._ahead is not None:
+            for item in self._ahead.settled([output.path for output in settled]):
+                self._acknowledge(item)
+                self._sent_bytes += item.size_bytes
+                self._sending_s += item.seconds
+            settled = [output for output in settled if not self._is_done(output)]
         for lot in _lots(settled):
             if self._stop.asked or time.monotonic() > until_s:
                 return False
@@ -203,11 +234,7 @@ class WhileRunning:
             self._removed(item)
 
     def _stand(self, outputs: Sequence[Output]) -> None:
-        waiting = [
-            output.identity.size_bytes
-            for output in outputs
-            if (done := self.acknowledged.get(output.path)) is None or done.identity != output.identity
-        ]
+        waiting = [output.identity.size_bytes for output in outputs if not self._is_done(output)]
         sent = [*self.acknowledged.values(), *self.behind.values()]
         self.standing = Standing(
             files_done=len(sent),

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -25,6 +26,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.errors import line_of, printable
 from byos_run.model import Identity, Output, Packed, Published, S3Url, Tally, Unpublished
 from byos_run.node.pool import Budget, Pool, step_back
+from byos_run.steps.ahead import AT_ONCE, Verdict
 from byos_run.steps.packing import Bundle, Compressed, Put, bundles
 from byos_run.uploads import Uploads
 
@@ -109,17 +111,20 @@ class Publisher:
         self._streams = threading.BoundedSemaphore(_STREAMS)
         self._bundle_name = bundle_name or _unnamed
         self._part_bytes = part_bytes
+        self._ahead = Pool(name="ahead", width=AT_ONCE, prepare=prepare, budget=budget)
         self._uploader = Uploader(wire, parts=self._parts, part_bytes=part_bytes, tally=tally, uploads=uploads)
         self._ended_by: errors.ByosError | None = None
 
     def __enter__(self) -> Publisher:
         self._files.__enter__()
+        self._ahead.__enter__()
         self._parts.__enter__()
         self._packers.__enter__()
         return self
 
     def __exit__(self, *failure: Any) -> None:
         self._files.__exit__(*failure)
+        self._ahead.__exit__(*failure)
         self._parts.__exit__(*failure)
         self._packers.__exit__(*failure)
 
@@ -142,12 +147,18 @@ class Publisher:
                 yield [output]
         yield from bundles(bundled, only_full=self._beside_solver)
 
-    def _send(self, lot: list[Output]) -> list[Published | Unpublished]:
+    def begin(self, output: Output, verdict: Verdict) -> Future[list[Published | Unpublished]]:
+        """Send a large file, but make no object of it before *verdict* says that it has settled."""
+        return self._ahead.submit(self._send, [output], verdict)
+
+    def _send(self, lot: list[Output], verdict: Verdict | None = None) -> list[Published | Unpublished]:
         if self._ended_by is not None:
             return _refused(lot, line_of(self._ended_by))
         try:
             self._wire.stop.check()
-            return self._send_bundle(lot) if lot[0].stored == "bundle" else [self._send_settled(lot[0])]
+            if lot[0].stored == "bundle":
+                return self._send_bundle(lot)
+            return [self._send_settled(lot[0], verdict or _settled())]
         except (errors.AccessRefused, errors.StoreUnreachable, errors.Stopped) as error:
             if not _concerns_one_key(error):
                 self._ended_by = error
@@ -157,7 +168,7 @@ class Publisher:
         except OSError as error:
             return _refused(lot, f"cannot be read: {error.strerror or error}")
 
-    def _send_settled(self, output: Output) -> Published:
+    def _send_settled(self, output: Output, verdict: Verdict) -> Published:
         key = self._prefix.key + output.key_path
         for looks_left in reversed(range(_LOOKS)):
             started = time.monotonic()
@@ -166,11 +177,11 @@ class Publisher:
                 if self._beside_solver and identity != output.identity:
                     raise FileChanged("it changed after it was looked at")
                 file, headers = LocalFile(descriptor, identity), self._headers(output, identity)
-                done, packed = self._send_file(file, key, headers, stored=output.stored)
+                done, packed = self._send_file(file, key, headers, stored=output.stored, hold=verdict.wait)
                 self._tally.add(files=1)
                 published = Published(
                     output=output, key=key, size_bytes=done.size_bytes, crc32=done.crc32, etag=done.etag,
-                    identity=identity, seconds=time.monotonic() - started, packed=packed,
+                    identity=identity, seconds=time.monotonic() - started - verdict.waited_s, packed=packed,
                 )  # fmt: skip
                 self._acknowledged(published)
                 return published
@@ -182,10 +193,10 @@ class Publisher:
         raise AssertionError("the last look returns or raises")
 
     def _send_file(
-        self, file: LocalFile, key: str, headers: Mapping[str, str], *, stored: str
+        self, file: LocalFile, key: str, headers: Mapping[str, str], *, stored: str, hold: Callable[[], None]
     ) -> tuple[Acknowledged, Packed | None]:
         if stored != "zstd":
-            return self._uploader.send(file, key, headers=headers), None
+            return self._uploader.send(file, key, headers=headers, hold=hold), None
         with self._streams:
             stream = Compressed(file, packers=self._packers)
             done = self._uploader.send_stream(
@@ -260,15 +271,23 @@ class Publisher:
         return {item.key: doubtful[item.key] for item, is_there in looks if not is_there}
 
     def whole(self, published: Sequence[Published]) -> list[Published]:
-        """Those of *published* that the bucket has as they were acknowledged, each asked by a HEAD. Does not raise."""
+        """Those of *published* that the bucket has as they were acknowledged, each object asked by a HEAD. Does not raise."""
+        keys = {item.key: item for item in published}
         try:
-            return [item for item, is_there in self._heads(published) if is_there]
+            there = {item.key for item, is_there in self._heads(list(keys.values())) if is_there}
         except errors.ByosError:
             return []
+        return [item for item in published if item.key in there]
 
     def _heads(self, published: Sequence[Published]) -> Iterator[tuple[Published, bool]]:
         for item, facts in self._files.each(lambda item: (item, objects.head(self._wire, item.key)), published):
             yield item, facts is not None and (facts.size_bytes, facts.etag) == (item.object_bytes, item.etag)
+
+
+def _settled() -> Verdict:
+    verdict = Verdict()
+    verdict.give(settled=True)
+    return verdict
 
 
 def _concerns_one_key(error: errors.ByosError) -> bool:
