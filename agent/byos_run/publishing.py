@@ -139,10 +139,9 @@ class Publishing:
             gathering.presses = presses
             (budget.lift if presses else budget.restore)()
 
+        look_s = min(settings.settle_s / gathering.LOOKS_PER_SETTLE, gathering.LOOK_S)
         stack.callback(self._take_over)
-        stack.enter_context(
-            Every(settings.settle_s / gathering.LOOKS_PER_SETTLE, gathering.look, name="settled", prepare=step_back)
-        )
+        stack.enter_context(Every(look_s, gathering.look, name="settled", prepare=step_back))
         stack.enter_context(Every(_LIVE_S, show, name="live", prepare=step_back))
         stack.callback(end)
         return press

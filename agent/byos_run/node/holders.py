@@ -6,6 +6,7 @@ Not promised: processes of other users, unless we are root; writers on other nod
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -87,13 +88,15 @@ def _lives(process_id: int) -> bool:
         return False
 
 
+_MAPPING = re.compile(rb"^\S+ (\S{4}) \S+ \S+ ([1-9]\d*)", re.MULTILINE)
+"""Of a file, in ``/proc/PID/maps``: "address perms offset dev inode path" (proc(5))."""
+
+
 def _mapped_by(process_id: int) -> Iterator[tuple[int, bool]]:
-    """Inodes of mappings, and whether what is written to them reaches the file: "address perms offset dev inode path" (proc(5))."""
+    """Inodes of mappings, and whether what is written to them reaches the file."""
     with open(f"/proc/{process_id}/maps", "rb") as lines:
-        for line in lines:
-            fields = line.split(None, 5)
-            if fields[4] != b"0":
-                yield int(fields[4]), fields[1].startswith(b"rw") and fields[1].endswith(b"s")
+        for rights, inode in set(_MAPPING.findall(lines.read())):
+            yield int(inode), rights.startswith(b"rw") and rights.endswith(b"s")
 
 
 def _opened_by(process_id: int) -> Iterator[tuple[os.stat_result, bool]]:

@@ -30,7 +30,7 @@ _TICK_S = 0.02
 _EMPTY_WAITS = 10
 """Times ``publish.settle``: a file that is opened to be written anew is empty before its descriptor can be seen (O_TRUNC)."""
 _EMPTY_S = 1.0
-_SET_OUT_S = 1.0
+_SET_OUT_S = 0.5
 """A large file that was the same for so long may set out."""
 _LOT_FILES = 64
 _LOT_BYTES = 512 << 20
@@ -58,10 +58,14 @@ class Standing:
 class WhileRunning:
     """Publishes what has settled."""
 
+    LOOK_S = 0.5
+    """At most between two looks, if they cost little."""
     LOOKS_PER_SETTLE = 4
 
     _SHARE_OF_CORE = 0.002
-    """For looking: a large tree is looked at more seldom."""
+    """For looking while nothing happens: a large tree is looked at more seldom."""
+    _SHARE_WHEN_BUSY = 0.02
+    """While files are about to leave."""
     _AT_FIRST_S = 0.08
     """Processor seconds besides, so that a short run is looked at as often as asked."""
     _SHARE_OF_TIME = 0.05
@@ -97,6 +101,7 @@ class WhileRunning:
         self._empty_quiet_s = max(_EMPTY_S, _EMPTY_WAITS * settle_s)
         self._seen: dict[str, _Seen] = {}
         self._paid_until_s = 0.0
+        self._last_held = Held()
         self._rest_until = 0.0
         self._sending_s = 0.0
         self._sent_bytes = 0
@@ -125,14 +130,15 @@ class WhileRunning:
             outputs = self._find()
             quiet = [output for output in outputs if self._is_quiet(output, started_s, self._quiet_s)]
             large = [output for output in outputs if self._may_set_out(output, started_s)]
-            held = self._held() if quiet or large else Held()
+            held = self._last_held = self._held() if quiet or large else self._last_held
         except OSError:
             return False
         now_s = time.monotonic()
         took_s, took_cpu_s = now_s - started_s, time.thread_time() - started_cpu_s
+        share = self._SHARE_WHEN_BUSY if self._is_busy(outputs, held) else self._SHARE_OF_CORE
         # Never more than the first credit is saved up: a tree that has grown for hours is not looked at in a rush.
         paid_until_s = max(self._paid_until_s, now_s - self._AT_FIRST_S / self._SHARE_OF_CORE)
-        self._paid_until_s = paid_until_s + took_cpu_s / self._SHARE_OF_CORE
+        self._paid_until_s = paid_until_s + took_cpu_s / share
         self._rest_until = max(self._paid_until_s, now_s + took_s / self._SHARE_OF_TIME)
         settled = self._settled(quiet, held)
         self._remember(outputs, now_s)
@@ -148,6 +154,15 @@ class WhileRunning:
         self._stand(outputs)
         self._clear(outputs)
         return not whole
+
+    def _is_busy(self, outputs: Sequence[Output], held: Held) -> bool:
+        """A file has appeared, or is on its way to settle: unlike those that grow all the time, or are open for hours."""
+        return any(
+            ((seen := self._seen.get(output.path)) is None or seen.identity == output.identity)
+            and output.identity.inode not in held.written
+            and not self._is_done(output)
+            for output in outputs
+        )
 
     def _take_longer(self, reason: str) -> None:
         self._quiet_s = max(self._settle_s, LONG_QUIET_S)
