@@ -43,6 +43,17 @@ MAY_IMPORT = {
 }
 PART_OF_A_STEP = {
     "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "behind",
+    "keys",
+    "kinds",
+    "sources",
+    "spare",
+    "words",
+    "entries",
+    "rows",
+    "table",
+    "worth",
+    "ahead",
+    "behind",
     "figures",
     "packing",
     "design",
