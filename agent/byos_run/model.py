@@ -114,11 +114,11 @@ class PublishSettings:
     live: tuple[str, ...] = ()
     """Globs of growing files whose end is shown every minute; ``solver.log`` always is."""
     priority: tuple[str, ...] = ()
+    """Globs, first to last; before the order of ``steps.worth``."""
     compress: tuple[str, ...] = ()
     """Globs of files that are stored as zstd, their name + ".zst"."""
     bundle: tuple[str, ...] = ()
     """Globs of small files that travel together, as .tar.zst with an index."""
-    """Globs, first to last; before the order of ``steps.worth``."""
     cores_while_running: float = 1.0
     """Processor seconds a second that publishing may take beside the solver."""
     delete_behind: bool = False
@@ -364,6 +364,8 @@ class Output:
     """The name was not UTF-8 and *key_path* holds it percent-encoded."""
     stored: str = ""
     """"" as it is | "zstd" compressed, *key_path* ending in ".zst" | "bundle" in an object with others."""
+    told: str = ""
+    """The path that the manifest gives it, if not its own: it was written again after that one was removed behind."""
 
 
 class Packed(NamedTuple):

@@ -260,10 +260,7 @@ class Publishing:
         if not behind:
             return outputs
         taken = {output.key_path for output in outputs}
-        return [
-            replace(output, key_path=_free_key(output.key_path, taken)) if output.path in behind else output
-            for output in outputs
-        ]
+        return [_aside(output, taken) if output.path in behind else output for output in outputs]
 
     def _bundle_name(self) -> str:
         """Of this attempt alone, so that no bundle takes the place of one that an earlier manifest speaks of."""
@@ -316,9 +313,12 @@ def _tail(early: Sequence[Published], rest: Sequence[Output], count: Count) -> C
     return standing
 
 
-def _free_key(key_path: str, taken: Collection[str]) -> str:
+def _aside(output: Output, taken: Collection[str]) -> Output:
     """``thermo.out`` → ``thermo.out.2``, or the next number that no other output has."""
-    return next(key for number in itertools.count(2) if (key := f"{key_path}.{number}") not in taken)
+    end = ".zst" if output.stored == "zstd" else ""
+    stem = output.key_path[: len(output.key_path) - len(end)]
+    number = next(number for number in itertools.count(2) if f"{stem}.{number}{end}" not in taken)
+    return replace(output, key_path=f"{stem}.{number}{end}", told=f"{output.path}.{number}")
 
 
 def _nothing(_: bool) -> None:
