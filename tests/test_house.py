@@ -42,23 +42,8 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 PART_OF_A_STEP = {
-    "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "behind",
-    "keys",
-    "kinds",
-    "sources",
-    "spare",
-    "words",
-    "entries",
-    "rows",
-    "table",
-    "worth",
-    "ahead",
-    "behind",
-    "figures",
-    "packing",
-    "design",
-    "kit_texts",
-    "policy",
+    "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "ahead", "behind",
+    "figures", "packing", "design", "kit_texts", "policy",
 }  # fmt: skip
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -158,6 +158,7 @@ class Publishing:
         job = self._opened.job
         if not job.publish.delete_behind:
             return None
+        settings = job.publish
         exact = [path for path in (job.solver.success.file, job.solver.stop_file) if path]
         read_at_end = [
             *(plot.file for plot in job.report.plot),
@@ -165,8 +166,10 @@ class Publishing:
         ]
         return Behind(
             root=self._room.case, below="".join(f"{path}/" for path in self._inside(self._room.case)),
-            wanted=(*job.publish.live, *job.purge.keep, *read_at_end, *(f"**/{escaped(path)}" for path in exact)),
-            there_before=files.names_in(self._room.case), settle_s=job.publish.settle_s, whole=publisher.whole,
+            wanted=(
+                *job.resume.files, *settings.live, *job.purge.keep, *read_at_end, *(f"**/{escaped(path)}" for path in exact)
+            ),
+            there_before=files.names_in(self._room.case), settle_s=settings.settle_s, whole=publisher.whole,
         )  # fmt: skip
 
     def _left_s(self, running: Sequence[Running]) -> float | None:
@@ -277,7 +280,8 @@ class Publishing:
         return [str(path.relative_to(here)) for path in paths if path is not None and here in path.parents]
 
     def _in_order(self, outputs: Sequence[Output]) -> list[Output]:
-        return in_order(outputs, priority=self._opened.job.publish.priority)
+        job = self._opened.job
+        return in_order(outputs, priority=job.publish.priority, restarts=job.resume.files)
 
     def own_outputs(self, *names: str) -> list[Output]:
         """Logs, which lie in ``.byos/`` and go below ``_byos/``."""

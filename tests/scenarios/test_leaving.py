@@ -86,15 +86,16 @@ def test_what_eight_ranks_write_is_in_the_bucket_and_was_never_acknowledged_half
 
 MAKES_ROOM = """
     for n in 1 2 3; do head -c 2000000 /dev/urandom > field$n.h5; head -c 2000000 /dev/urandom > restart$n.rst; done
-    head -c 2000000 /dev/zero > kept.h5; head -c 2000000 /dev/zero > done.flag; head -c 2000000 /dev/zero >> mesh/surface.dat
+    head -c 2000000 /dev/zero > kept.h5; head -c 2000000 /dev/zero > done.flag; cp done.flag state.7
+    head -c 2000000 /dev/zero >> mesh/surface.dat
     head -c 2000000 /dev/zero > twin; ln twin twin2; head -c 2000000 /dev/zero > aim; ln -s aim link
     head -c 2000000 /dev/zero > read.h5; exec 4< read.h5; echo table > small.out; head -c 1500000 /dev/zero > grows.out
     echo ready; while [ ! -e ../go ]; do sleep 0.05; done
     echo more > field3.h5; while [ ! -e ../end ]; do sleep 0.05; done
 """
 STAYS = {
-    "restart1.rst", "restart2.rst", "restart3.rst", "kept.h5", "done.flag", "inputs.in", "mesh/surface.dat", "twin", "twin2",
-    "aim", "link", "read.h5",
+    "restart1.rst", "restart2.rst", "restart3.rst", "kept.h5", "done.flag", "state.7", "inputs.in", "mesh/surface.dat",
+    "twin", "twin2", "aim", "link", "read.h5",
 }  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def test_what_the_bucket_has_makes_room(running, bucket):
     success stays. All of it is in the manifest, what was written again after it had gone beside what it was before."""
     asked = job(
         bucket, MAKES_ROOM, publish={"settle": "0.3s", "delete_behind": True}, purge={"keep": ["case/kept.h5"]},
-        solver={"success": {"file": "done.flag"}},
+        solver={"success": {"file": "done.flag"}}, resume={"files": ["state.*"]},
     )  # fmt: skip
     directory, started = running(asked)
     case = directory / "case"

@@ -159,7 +159,9 @@ def _input(item: Fetched) -> dict[str, Any]:
 def output(item: Published, *, attempt: int) -> dict[str, Any]:
     """How a manifest lists *item*, and an inventory."""
     document = {
-        "path": (item.output.told or item.output.path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "path": (item.output.told or item.output.path)
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace"),
         "key": item.key,
         "bytes": item.size_bytes,
         "crc32": item.crc32,
