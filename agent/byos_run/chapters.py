@@ -406,8 +406,10 @@ class Run:
             purge.last(job=self.job, place=self.place, purged=self.purged)
         return code, whose
 
-    def meaning_of(self, code: int) -> str:
+    def meaning_of(self, code: int, whose: str) -> str:
         """What *code* means here, where that is not what it usually means; else ""."""
+        if whose == "the solver's":
+            return "the solver failed"
         if code == errors.StoreUnreachable.code and self.recorded:
             return "the outputs are whole in the bucket; the certificate of the purge, which is printed above, is not"
         return ""

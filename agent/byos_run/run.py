@@ -39,7 +39,7 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         with Every(_TEND_S, outlet.tend, name="outlet"):
             told = Run(open_run(job=job, place=place, stop=stop, book=book))
             code, whose = tell(told)
-            meaning = told.meaning_of(code)
+            meaning = told.meaning_of(code, whose)
     except errors.ByosError as error:
         code, whose = error.code, "byos-run's"
         book.tell_error(error)
@@ -52,7 +52,7 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         leave_row(place)
     if outlet.lost_lines:
         book.lines.say(f"{outlet.lost_lines:,} lines were not shown: the reader was too slow; solver.log has them all")
-    book.lines.say(f"exit {code} ({whose} code): {meaning or errors.EXIT_CODES.get(code, 'the solver failed')}")
+    book.lines.say(f"exit {code} ({whose} code): {meaning or errors.EXIT_CODES[code]}")
     book.close()
     outlet.close(within_s=_LAST_WORDS_S)
     return code

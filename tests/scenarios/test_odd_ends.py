@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.faults.proxy import FaultProxy
-from tests.faults.rules import Refuse, Reset, Rule
+from tests.faults.rules import Refuse, Reset, Rule, Stall
 from tests.kit import runs
 from tests.scenarios.test_whole_run import job, outputs
 
@@ -90,3 +90,35 @@ def test_a_signal_at_any_early_moment_is_told(tmp_path, shipped_file, run_enviro
     assert process.returncode in (75, -signal.SIGTERM), output
     assert "" == error
     assert (process.returncode == 75) == any("exit 75 " in line for line in output.splitlines()[-1:])
+
+
+def test_a_solver_that_ends_with_a_code_of_ours_is_not_mistaken_for_us(run_byos, bucket):
+    """75 is passed on as the solver's, and the last line does not say that the run was stopped and can be resumed."""
+    ran = run_byos(job(bucket, "exit 75"), platform=True)
+
+    assert 75 == ran.code, ran.output
+    assert "byos-run | exit 75 (the solver's code): the solver failed" == ran.output.splitlines()[-1]
+
+
+def test_no_inventory_outlives_the_manifest(run_byos, bucket, minio_store):
+    """One that is still on its way when the manifest is acknowledged is waited for, and deleted like the others."""
+    with FaultProxy(minio_store, Rule(Stall(2.0), method="PUT", key="_byos/inventory/")) as proxy:
+        asked = job(bucket, "echo x > x.out; sleep 1.5", store={"endpoint_url": proxy.endpoint_url})
+        ran = run_byos({**asked, "publish": {"settle": "0.2s"}}, platform=True)
+
+    assert 0 == ran.code, ran.output
+    assert {"x.out": 2} == outputs(bucket)
+    assert {} == bucket.sizes("out/run/_byos/inventory/")
+
+
+def test_every_reader_of_json_takes_the_manifest_whatever_the_names(run_byos, bucket):
+    r"""Bytes that are not UTF-8 are shown as ``\xff`` also where a file is skipped, unpublished or a link to a directory."""
+    command = r"mkdir sub; ln -s sub $'d\xff'; mkfifo $'f\xff'; echo 1 > $'a\xff'; echo 2 > a%FF"
+    ran = run_byos(job(bucket, command), platform=True)
+
+    assert 74 == ran.code, ran.output
+    manifest = bucket.json("out/run/_byos/manifest.json")
+    json.dumps(manifest, ensure_ascii=False).encode("utf-8")
+    assert {"a%FF", r"a\xff"} == {item["path"] for item in manifest["unpublished"]}
+    assert [r"f\xff"] == [item["path"] for item in manifest["skipped"]]
+    assert {r"d\xff": "sub"} == manifest["directory_links"]

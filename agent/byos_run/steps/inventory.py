@@ -57,6 +57,8 @@ class Inventory:
         self._describe = describe
         self._is_lost = is_lost
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
+        """Held over each write of :meth:`tell`: one that is under way must not land after :meth:`remove`."""
         self._fresh: dict[tuple[str, str], Published] = {}
         """By key and path: a bundle's members share a key."""
         self._open: dict[str, str] = {}
@@ -95,6 +97,10 @@ class Inventory:
 
     def tell(self) -> bool:
         """Write one object now; False if the store did not take it, and what it says waits. Does not raise."""
+        with self._telling:
+            return self._tell()
+
+    def _tell(self) -> bool:
         with self._lock:
             if self._over or self._is_lost():
                 return False
@@ -141,8 +147,9 @@ class Inventory:
         """A manifest says it all now. Raises what ``objects.delete`` raises."""
         with self._lock:
             self._over = True
-        for number in range(self._written, 0, -1):
-            objects.delete(self._wire, _key(self._output, number))
+        with self._telling:
+            for number in range(self._written, 0, -1):
+                objects.delete(self._wire, _key(self._output, number))
 
 
 def read(get: Callable[[str], bytes | None], *, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -122,10 +122,10 @@ def manifest(account: Account) -> dict[str, Any]:
             *account.handed.outputs,
         ],
         "stale": [] if account.is_whole else list(account.handed.stale),
-        "unpublished": [{"path": item.path, "reason": item.reason} for item in account.unpublished],
-        "skipped": [{"path": item.path, "reason": item.reason} for item in account.skipped],
-        "directory_links": dict(account.directory_links),
-        "warnings": list(account.warnings),
+        "unpublished": [{"path": _shown(item.path), "reason": item.reason} for item in account.unpublished],
+        "skipped": [{"path": _shown(item.path), "reason": item.reason} for item in account.skipped],
+        "directory_links": {_shown(path): _shown(to) for path, to in account.directory_links.items()},
+        "warnings": [_shown(text) for text in account.warnings],
         "results": dict(account.results),
         "price": {"core_hour": account.job.report.price_core_hour, "gb": account.job.report.price_gb},
         "phases": [phase(item) for item in account.phases],
@@ -159,9 +159,7 @@ def _input(item: Fetched) -> dict[str, Any]:
 def output(item: Published, *, attempt: int) -> dict[str, Any]:
     """How a manifest lists *item*, and an inventory."""
     document = {
-        "path": (item.output.told or item.output.path)
-        .encode("utf-8", "surrogateescape")
-        .decode("utf-8", "backslashreplace"),
+        "path": _shown(item.output.told or item.output.path),
         "key": item.key,
         "bytes": item.size_bytes,
         "crc32": item.crc32,
@@ -177,8 +175,13 @@ def output(item: Published, *, attempt: int) -> dict[str, Any]:
     if item.output.escaped:
         document["name_escaped"] = True
     if item.output.link_to:
-        document["link_to"] = item.output.link_to
+        document["link_to"] = _shown(item.output.link_to)
     return document
+
+
+def _shown(text: str) -> str:
+    r"""*text* with bytes that are not UTF-8 as ``\xff``: half a surrogate pair is no JSON that every reader takes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _packed(packed: Packed, output: Output) -> dict[str, Any]:
