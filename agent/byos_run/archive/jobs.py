@@ -23,6 +23,8 @@ from byos_run.archive.zip import DESCRIPTOR_BYTES, LOCAL
 
 _RUN_MEMBERS = 512
 _RUN_BYTES = 512 << 10
+_STORED_BYTES = 2 << 20
+"""A part of what is written as it comes: a smaller buffer is still in the processor's cache when it is written."""
 _BRIDGED_BYTES = 256 << 10
 """A gap up to this is read over rather than asked around."""
 
@@ -67,7 +69,9 @@ class Joint:
         self.left_bytes = size_bytes
         self.crcs: list[tuple[int, int, int]] = []
         """(offset, bytes, CRC-32) of the parts that are written."""
-        self.parts = (Part(self, at, length) for at, length in cuts(start, end, part_bytes=part_bytes))
+        self.parts = (
+            Part(self, at, length) for at, length in cuts(start, end, part_bytes=min(part_bytes, _STORED_BYTES))
+        )
         """Those that nobody has taken yet."""
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ Each worker takes jobs, longest first, and keeps *ahead* parts in flight, those 
 at the declared size, and every member must prove size, CRC-32, end of stream and its local header. Links are made
 when all files are there.
 
-Memory ≤ W × ((A + 1) × P + 2 MiB) with W workers (at most 16), parts of P = 64 MiB / 3 W (at least 1 MiB, at most 2)
+Memory ≤ W × ((A + 1) × P + 2 MiB) with W workers (at most 16), parts of P = 64 MiB / 3 W (at least 1 MiB, at most 4)
 and A = 64 MiB / (W × P) - 1 parts ahead (at least 2, at most 7): at most 64 MiB are in flight, and that is all there
 is of one member, be it 20 GiB. Plus the plan, about 150 bytes a member, and a codec window a worker; of lzma, xz and
 zstd members over 8 MiB, whose windows may have 128 MiB, one is decoded at a time.
@@ -48,7 +48,7 @@ class Ahead(NamedTuple):
     @classmethod
     def of(cls, width: int) -> Ahead:
         workers = min(width, _WORKERS)
-        part_bytes = max(1 << 20, min(2 << 20, IN_FLIGHT_BYTES // (3 * workers)))
+        part_bytes = max(1 << 20, min(4 << 20, IN_FLIGHT_BYTES // (3 * workers)))
         return cls(workers, part_bytes, max(2, min(7, IN_FLIGHT_BYTES // (workers * part_bytes) - 1)))
 
 
