@@ -68,9 +68,9 @@ def test_a_bundle_is_a_tar_whose_members_can_be_read_alone(run_byos, bucket):
 
 def test_both_leave_while_the_solver_runs(bucket, tmp_path, shipped_file, minio_store, run_environ):
     """What changed after its bundle had left goes into a later one; the manifest speaks of the last state alone."""
-    go = tmp_path / "go"
-    command = (
-        "mkdir rows; for i in $(seq 120); do echo a$i > rows/$i.csv; done; seq 1000 > early.dat;"
+    go, made = tmp_path / "go", tmp_path / "made"
+    command = (  # the rows appear at once: a slow machine must not see half of them as settled
+        f"mkdir {made}; for i in $(seq 120); do echo a$i > {made}/$i.csv; done; mv {made} rows; seq 1000 > early.dat;"
         f" until [ -e {go} ]; do sleep 0.05; done; echo later > rows/7.csv; echo x >> early.dat"
     )
     settings = {"settle": "0.2s", "bundle": ["rows/*"], "compress": ["*.dat"]}

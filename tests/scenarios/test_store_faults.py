@@ -247,7 +247,7 @@ def test_a_lost_answer_to_the_claim_is_known_as_ours(run_byos, bucket):
         tries = [each for each in proxy.seen if "if-none-match" in each.headers]
 
     assert 0 == ran.code, ran.output
-    assert 2 == len(tries)
+    assert 2 <= len(tries)  # a slow machine may give up waiting for an answer once more
 
 
 def test_without_listing_a_missing_key_answers_403(run_byos, bucket):
