@@ -49,6 +49,7 @@ def test_a_url_is_bucket_and_literal_key(text: str, expected: S3Url) -> None:
         ("s3://key:secret@bucket/c", "'@'"),
         ("s3://arn:aws:s3:::bucket/c", "ARN"),
         ("s3://arn:aws:s3::123456789012:accesspoint/m.mrap/c", "multi-region"),
+        ("s3://scratch--use1-az4--x-s3/c", "directory buckets"),
         ("s3://bucket/" + "ü" * 513, "1026 bytes"),
         ("s3://bucket/a\nb", "control"),
         ("s3://bucket/a\x00", "control"),

@@ -1,4 +1,4 @@
-"""A key and a certificate for `localhost`, signed by itself: what a store inside a company has."""
+"""A key and a certificate for `localhost` or other names, signed by itself: what a store inside a company has."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COMMON_NAME = "2.5.4.3"
 _SUBJECT_ALT_NAME = "2.5.29.17"
 
 
-def lay_down(directory: Path) -> Path:
-    """Writes `public.crt` and `private.key`; returns the path of the certificate, which is its own CA."""
+def lay_down(directory: Path, *names: str) -> Path:
+    """For `localhost` or `names`; writes `public.crt` and `private.key`, returns the first's path, which is its own CA."""
     key = ECC.generate(curve="P-256")
     algorithm = _sequence(DerObjectId(_ECDSA_SHA256).encode())
     name = _sequence(DerSetOf([_sequence(DerObjectId(_COMMON_NAME).encode(), _typed(0x0C, b"localhost"))]).encode())
     validity = _sequence(_typed(0x17, b"200101000000Z"), _typed(0x17, b"491231000000Z"))
-    alternative = DerOctetString(_sequence(_typed(0x82, b"localhost"))).encode()
+    alternative = DerOctetString(_sequence(*(_typed(0x82, each.encode()) for each in names or ("localhost",)))).encode()
     extensions = _sequence(_sequence(DerObjectId(_SUBJECT_ALT_NAME).encode(), alternative))
     told = _sequence(
         _typed(0xA0, DerInteger(2).encode()), DerInteger(7).encode(), algorithm, name, validity, name,
@@ -44,9 +44,8 @@ def _sequence(*items: bytes) -> bytes:
 
 
 def _typed(tag: int, content: bytes) -> bytes:
-    """DER of one element by its tag; contents here are shorter than 128 bytes."""
-    assert len(content) < 128
-    return bytes([tag, len(content)]) + content
+    """DER of one element by its tag; contents here are shorter than 256 bytes."""
+    return bytes([tag, *([0x81] if len(content) > 127 else []), len(content)]) + content
 
 
 def _pem(label: str, content: bytes) -> str:

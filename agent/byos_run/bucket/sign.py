@@ -50,9 +50,10 @@ class Signer:
     """Signs for one region; safe to use from many threads."""
 
     def __init__(self, *, region: str, service: str = "s3") -> None:
-        self._region = region
+        self.region = region
+        """May be set anew: the store has said which one the bucket is in."""
         self._service = service
-        self._day_key: tuple[str, str, bytes] = ("", "", b"")
+        self._day_key: tuple[tuple[str, str, str], bytes] = (("", "", ""), b"")
 
     def headers(
         self,
@@ -65,6 +66,7 @@ class Signer:
         headers: Mapping[str, str],
         payload_sha256: str,
         now: float,
+        region: str = "",
     ) -> dict[str, str]:
         """*headers* (lower-case names) plus those that authorise the request at *now*, in seconds since 1970."""
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
@@ -79,21 +81,22 @@ class Signer:
         names = sorted(signed)
         canonical_headers = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
         canonical = "\n".join((method, path, query, canonical_headers, ";".join(names), payload_sha256))
-        scope = f"{moment[:8]}/{self._region}/{self._service}/aws4_request"
+        region = region or self.region
+        scope = f"{moment[:8]}/{region}/{self._service}/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        signature = hmac.new(self._key(keys, moment[:8]), to_sign.encode(), hashlib.sha256).hexdigest()
+        signature = hmac.new(self._key(keys, moment[:8], region), to_sign.encode(), hashlib.sha256).hexdigest()
         signed["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={';'.join(names)}, "
             f"Signature={signature}"
         )
         return signed
 
-    def _key(self, keys: Keys, day: str) -> bytes:
-        kept_day, kept_secret, key = self._day_key
-        if kept_day != day or kept_secret != keys.secret_key:
+    def _key(self, keys: Keys, day: str, region: str) -> bytes:
+        kept_for, key = self._day_key
+        if kept_for != (day, region, keys.secret_key):
             key = f"AWS4{keys.secret_key}".encode()
-            for part in (day, self._region, self._service, "aws4_request"):
+            for part in (day, region, self._service, "aws4_request"):
                 key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-            self._day_key = (day, keys.secret_key, key)
+            self._day_key = ((day, region, keys.secret_key), key)
         return key

@@ -57,6 +57,8 @@ def _why_not_bucket(bucket: str) -> str:
         return "the bucket holds a ':' or '@': keys, hosts and ports do not belong into the url"
     if _ADDRESS.fullmatch(bucket):
         return "the bucket's name looks like an address"
+    if bucket.endswith("--x-s3"):
+        return "directory buckets (S3 Express One Zone) need sessions of their own, which are not in this version"
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         return "a bucket's name has 3 to 63 characters of a-z 0-9 . - and begins and ends with a letter or digit"
     return ""

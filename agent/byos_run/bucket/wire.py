@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Callable, Union
-from xml.sax.saxutils import unescape
 
 from byos_run import errors
 from byos_run.bucket.connections import Connections, Host, read_into
@@ -194,10 +193,10 @@ class Wire:
         path = f"{line.path_prefix}/{path_of(key)}" if key or not line.path_prefix else line.path_prefix
         query_text = query_of(query)
         given = {**line.fixed_headers, **(headers or {})}
-        keys, offset_s = line.keys(), line.clock.offset_s
+        keys, offset_s, region = line.keys(), line.clock.offset_s, line.signer.region
         signed = line.signer.headers(
             keys=keys, method=method, host=self.host.header, path=path, query=query_text, headers=given,
-            payload_sha256=self._payload_sha256(body), now=line.clock.now(),
+            payload_sha256=self._payload_sha256(body), now=line.clock.now(), region=region,
         )  # fmt: skip
         target = line.connections.target_of(f"{path}?{query_text}" if query_text else path)
         if len(body):
@@ -212,16 +211,19 @@ class Wire:
         answer = self._receive(response, connection, into=into)
         line.connections.reached = True
         if answer.status >= 300:
-            if self._outdated(answer, keys=keys, offset_s=offset_s):
-                raise Transient("the clock or the credentials were put right; signing anew", answered=True)
+            if self._outdated(answer, keys=keys, offset_s=offset_s, region=region):
+                raise Transient("the clock, the credentials or the region were put right; signing anew", answered=True)
             raise self._error(answer, method=method, key=key, query=query)
         return answer
 
-    def _outdated(self, answer: Answer, *, keys: Keys, offset_s: float) -> bool:
+    def _outdated(self, answer: Answer, *, keys: Keys, offset_s: float, region: str) -> bool:
         """Refused for what it was signed with, and there is better now."""
         code = _element(answer.body, "Code")
         if code == "RequestTimeTooSkewed" or (answer.status == 403 and not answer.body):
             return self.line.clock.correct(answer.headers.get("date", ""), signed_with_s=offset_s)
+        if answer.status == 400 and (there := _region_of(answer)) not in ("", region):
+            self.line.signer.region = there
+            return True
         return code in _STALE_CODES and self.line.renew(keys)
 
     def _pause(self, seconds: float) -> None:
@@ -310,6 +312,11 @@ class Wire:
             return errors.ConditionFailed(f"{where} was changed by another", status=answer.status, error_code=code)
         if answer.status in _TRY_AGAIN_STATUS or code in _TRY_AGAIN_CODES:
             return Transient(f"{self.host.address}: {said}", answered=True, error_code=code)
+        if answer.status in (301, 307):
+            return errors.StoreRefused(
+                f"bucket {self.line.bucket!r} is not at {self.host.address}: {said}", status=answer.status, error_code=code,
+                hint=f"it lies in region {_region_of(answer) or '?'!r}; on AWS leave store.endpoint_url empty",
+            )  # fmt: skip
         return errors.StoreRefused(
             f"{method} {where} refused: {said} {printable(text)[:200]}".rstrip(), status=answer.status, error_code=code
         )
@@ -392,9 +399,19 @@ def _refused(code: str, message: str, *, text: str, status: int) -> Exception:
     return errors.AccessRefused(message, hint=hints.get(code, printable(text)[:200]), status=status, error_code=code)
 
 
+def _region_of(answer: Answer) -> str:
+    """Which one the store says that the bucket is in; a HEAD has no body to say it."""
+    told = answer.headers.get("x-amz-bucket-region", "") or _element(answer.body, "Region")
+    return told if re.fullmatch(r"[a-z0-9-]{1,40}", told) else ""
+
+
 def _element(body: bytes, name: str) -> str:
     found = re.search(rb"<" + name.encode() + rb">([^<]{0,500})</", body[:65536])
-    return unescape(found.group(1).decode("utf-8", "replace")) if found else ""
+    if not found:
+        return ""
+    from html import unescape  # an XML library's knows no &#34;
+
+    return unescape(found.group(1).decode("utf-8", "replace"))
 
 
 def _reason(error: BaseException) -> str:
