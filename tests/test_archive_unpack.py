@@ -18,7 +18,7 @@ from tests.archives import room, tars, zips
 from tests.archives.room import FileSource
 
 from byos_run.archive.kinds import kind_of
-from byos_run.archive.plan import Limits, merge_check, plan_file
+from byos_run.archive.plan import Limits, merge_check, plan_file, safe_path
 from byos_run.archive.unpack import plan_of
 from byos_run.archive.unzip import Ahead
 from byos_run.errors import BadInput, InputChanged, NodeUnfit, Stopped
@@ -140,6 +140,15 @@ def test_a_plain_file(size, tmp_path):
 
     assert (1, size) == (done.files, done.bytes_out)
     assert content == (tmp_path / "stage" / "in" / "mesh.gz").read_bytes()
+
+
+def test_what_a_run_published_has_a_safe_path():
+    """Names that a file system here may hold: a colon, more levels than an archive may have; not what leads out."""
+    for path in ("U:max/0", "p:mean.dat", "a\\b", "d/" * 400 + "x", "\udcff"):
+        assert safe_path(path, of="it", written_here=True) == path
+    for path in ("../x", "/x", "a/../../x", "", "a\0b", "\ud800", "C:/x", "C:\\x", "C:", "..\\x"):
+        with pytest.raises(BadInput):
+            safe_path(path, of="it", written_here=True)
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "", "C:/x", "a\0b", "\udc80/../x", "\ud800"])

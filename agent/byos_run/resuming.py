@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
-from byos_run import errors, log
-from byos_run.archive.plan import safe_path
+from byos_run import log
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.model import Identity, Left, S3Url, Tally
@@ -111,12 +108,7 @@ def _in_case(entry: Entry, item: Any) -> Entry:
     """*entry* with its path in the case; "" for what was found elsewhere, or may not lie there."""
     if item.get("found_in"):
         return replace(entry, path="")
-    if not item.get("name_escaped"):
-        return entry
-    path = os.fsdecode(unquote_to_bytes(entry.path))
-    with suppress(errors.BadInput):
-        return replace(entry, path=path if safe_path(path, of=entry.key) == path else "")
-    return replace(entry, path="")
+    return entry
 
 
 def keep_case(earlier: Earlier, journal: Journal, *, digest: str, globs: Sequence[str]) -> Room | None:

@@ -30,6 +30,16 @@ def entries(bucket):
     return {item["path"]: item for item in bucket.json("out/run/_byos/manifest.json")["outputs"]}
 
 
+def contents(directory):
+    """By path below it, in bytes: names may be no text."""
+    found = {}
+    for top, _, names in os.walk(os.fsencode(directory)):
+        for name in names:
+            with open(os.path.join(top, name), "rb") as file:
+                found[os.path.relpath(os.path.join(top, name), os.fsencode(directory))] = file.read()
+    return found
+
+
 def bundle_keys(bucket):
     return [key for key in bucket.sizes("out/run/") if key.startswith("out/run/_byos/bundles/")]
 
@@ -126,6 +136,31 @@ def test_fetch_brings_the_outputs_of_a_run_as_they_were(run_byos, bucket):
     assert 65 == refused.code, refused.output
     assert "rows/" in refused.error
     assert not (refused.directory / "again").exists()
+
+
+ODD_NAMES = r"""
+    n=$(printf 'n%.0s' $(seq 251)); echo 1 > $n.dat; mkdir -p rows U:max; echo 2 > rows/"$n".csv
+    echo 3 > U:max/0; echo 4 > p:mean.dat; echo 5 > 'x\y.dat'; echo A > A.dat; echo a > a.dat; : > empty.dat; : > rows/empty.csv
+    printf 6 > $'bad\xff.dat'; printf 7 > $'rows/bad\xfe.csv'; printf 8 > $'new\nline.dat'
+    head -c 9000000 /dev/urandom > twin1; ln twin1 twin2
+    d=$(printf 'd/%.0s' $(seq 150)); mkdir -p $d; echo 9 > $d/deep.dat; echo 10 > $d/deep
+"""
+
+
+def test_odd_names_come_back_as_they_were(run_byos, bucket):
+    """Names of 255 bytes and of any bytes, that differ in case alone, with a colon, hard links, no content, 150 levels: as they
+    are, compressed and in bundles; verify finds all of it, fetch brings all of it."""
+    ran = run_byos(
+        job(bucket, ODD_NAMES, publish={"compress": ["*.dat"], "bundle": ["*.csv"]}, purge={"when": "never"})
+    )
+    assert 0 == ran.code, ran.output
+    prefix, endpoint = bucket.url("out/run/"), ("--store-endpoint-url", bucket.store.endpoint_url)
+    verified = run_byos(None, "verify", prefix, "--read", *endpoint)
+    fetched = run_byos(None, "fetch", prefix, "back", *endpoint)
+
+    assert (0, 0) == (verified.code, fetched.code), verified.output + fetched.error
+    case, back = contents(ran.directory / "case"), contents(fetched.directory / "back")
+    assert {name: case[name] for name in case if name not in (b"inputs.in", b"mesh/surface.dat")} == back
 
 
 def test_a_file_that_would_take_the_key_of_a_compressed_one_is_refused(run_byos, bucket):

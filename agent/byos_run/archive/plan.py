@@ -128,37 +128,38 @@ def refusal(of: S3Url | str, name: str, why: str, *, hint: str = "") -> BadInput
 _RENAME = "such an archive was not made by packing a case: look at it with care, then pack it again"
 
 
-def safe_path(name: str, *, of: S3Url | str, backslash_separates: bool = False) -> str:
+def safe_path(name: str, *, of: S3Url | str, backslash_separates: bool = False, written_here: bool = False) -> str:
     """*name* as a path below the case: relative, "/" between components, neither "." nor ".." nor "" among them.
 
     Raises BadInput naming *of* and *name*: empty, NUL, absolute, a drive letter, ".." anywhere (also between
     backslashes), a component over 255 bytes, a path over 4,000 bytes or 100 levels, characters that no file name can
-    hold.
+    hold. *written_here*: it is said to be a file that a run of ours found below a directory, so that it may be called
+    "U:max", and lie as deep as a key can say.
     """
     if _PLAIN.fullmatch(name):
         return name[:-1] if name[-1] == "/" else name
     flat = name.replace("\\", "/")
     if not name or "\0" in name:
         raise refusal(of, name, "its name is empty or holds a NUL", hint=_RENAME)
-    if flat[0] == "/" or _DRIVE.match(flat):
+    if flat[0] == "/" or (_DRIVE.match(flat) and (flat[2:3] in ("", "/") or not written_here)):
         raise refusal(of, name, "its name is an absolute path", hint="pack it again with relative names")
     if ".." in flat.split("/"):
         raise refusal(of, name, "its name has '..' in it and could leave the case", hint=_RENAME)
     parts = [part for part in (flat if backslash_separates else name).split("/") if part not in ("", ".")]
     if not parts:
         raise refusal(of, name, "its name is that of the directory itself", hint=_RENAME)
-    _check_lengths(parts, name=name, of=of)
+    _check_lengths(parts, name=name, of=of, depth=PATH_BYTES if written_here else DEPTH)
     return "/".join(parts)
 
 
-def _check_lengths(parts: Sequence[str], *, name: str, of: S3Url | str) -> None:
+def _check_lengths(parts: Sequence[str], *, name: str, of: S3Url | str, depth: int) -> None:
     try:
         sizes = [len(encoded(part)) for part in parts]
     except UnicodeEncodeError:
         raise refusal(of, name, "its name cannot be written as bytes", hint=_RENAME) from None
-    if max(sizes) > NAME_BYTES or sum(sizes) + len(sizes) > PATH_BYTES or len(parts) > DEPTH:
+    if max(sizes) > NAME_BYTES or sum(sizes) + len(sizes) > PATH_BYTES or len(parts) > depth:
         raise refusal(
-            of, name, f"its name is longer than {NAME_BYTES} bytes a part, {PATH_BYTES} bytes or {DEPTH} levels",
+            of, name, f"its name is longer than {NAME_BYTES} bytes a part, {PATH_BYTES} bytes or {depth} levels",
             hint="pack it again with shorter names",
         )  # fmt: skip
 

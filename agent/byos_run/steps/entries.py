@@ -7,9 +7,11 @@ place keeps the keys of its first one in its manifest: they are read relative to
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from byos_run.archive.plan import safe_path
 from byos_run.bucket import url as s3url
@@ -70,7 +72,7 @@ def entries_of(manifest: Mapping[str, Any], *, prefix: S3Url) -> tuple[list[Entr
     seen: set[str] = set()
     for item in outputs:
         try:
-            entry = _entry(item, base=base, prefix=prefix)
+            entry = _with_its_own_name(_entry(item, base=base, prefix=prefix), item, prefix)
             if entry.path in seen:
                 raise ValueError("it is listed twice")
         except BadInput as error:
@@ -123,9 +125,17 @@ def _entry(item: Any, *, base: str, prefix: S3Url) -> Entry:
     return entry
 
 
+def _with_its_own_name(entry: Entry, item: Mapping[str, Any], prefix: S3Url) -> Entry:
+    """Where a name may be of any bytes, one that is not UTF-8 comes back as it was. Raises BadInput, ValueError."""
+    if not item.get("name_escaped") or sys.platform == "darwin":
+        return entry
+    path = unquote_to_bytes(entry.path).decode("utf-8", "surrogateescape")
+    return replace(entry, path=_plain(path, prefix))
+
+
 def _plain(path: str, prefix: S3Url) -> str:
     """Raises BadInput, ValueError."""
-    if safe_path(path, of=f"{prefix}_byos/manifest.json") != path:
+    if safe_path(path, of=f"{prefix}_byos/manifest.json", written_here=True) != path:
         raise ValueError("its key is no plain path")
     return path
 

@@ -21,6 +21,7 @@ from typing import Callable, TypeVar
 
 from byos_run import crc
 from byos_run.archive import pack
+from byos_run.archive.plan import NAME_BYTES
 from byos_run.bucket.upload import FileChanged, LocalFile
 from byos_run.model import Identity, Output, Packed, Pool
 from byos_run.node.files import PACKED
@@ -49,7 +50,8 @@ class Packing:
         if size_bytes <= LARGEST_MEMBER_BYTES and self.bundle.globs and self.bundle.matches(path):
             return "bundle"
         packs = self.compress.globs and not path.endswith(PACKED) and self.compress.matches(path)
-        return "zstd" if packs else ""
+        # No file system that the object may come to, the store's own for one, has longer names.
+        return "zstd" if packs and len(os.fsencode(path.rpartition("/")[2] + PACKED)) <= NAME_BYTES else ""
 
 
 def bundles(outputs: Sequence[Output], *, only_full: bool) -> Iterator[list[Output]]:
