@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import time
-import zlib
 from contextlib import contextmanager, suppress
 
 import pytest
 from tests.kit.runs import config_text
+from tests.scenarios.test_packing import unpacked
 
 from byos_run.bucket.session import Session
 from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
@@ -24,12 +24,13 @@ from byos_run.steps.gather import WhileRunning
 from byos_run.steps.publish import Publisher
 
 OVERWRITES = 500
+LARGE_OVERWRITES = 30
 # Versions that tell which they are: a number, repeated; truncated and written in place in two steps, or renamed into place.
 OVERWRITER = """
 import os, random, sys, time
 numbers = random.Random(3)
 for version in range(int(sys.argv[1])):
-    body = b"%06d," % version * numbers.randrange(1, 20_000)
+    body = b"%06d," % version * numbers.randrange(1, int(sys.argv[2]))
     half = numbers.randrange(len(body))
     name = "rotates" if version % 3 else "new"
     with open(name, "r+b" if version % 3 == 1 and os.path.exists(name) else "wb") as file:
@@ -54,11 +55,16 @@ def wire_to(bucket, directory):
         session.close()
 
 
-def found_in(case):
+def found_in(case, stored=""):
     """The outputs of *case*, all its files."""
     selection = Selection.of(include=["**"], exclude=[])
     return files.case_outputs(
-        case=case, fetched=files.Snapshot.of(()), what="all", selection=selection, key_prefix="out/"
+        case=case,
+        fetched=files.Snapshot.of(()),
+        what="all",
+        selection=selection,
+        key_prefix="out/",
+        stored=lambda *_: stored,
     ).outputs
 
 
@@ -90,36 +96,51 @@ def eager(monkeypatch):
         monkeypatch.setattr(WhileRunning, share, 1e9)
 
 
-def test_a_file_overwritten_500_times_is_never_acknowledged_half(bucket, case, tmp_path, eager):
-    """Overwritten at random moments, in place and by rename: every version of the object is a version of the file, and the bucket
-    ends with the last one."""
+@pytest.mark.parametrize(
+    ("times", "most", "stored"),
+    [
+        pytest.param(OVERWRITES, 20_000, "", id="small"),
+        pytest.param(LARGE_OVERWRITES, 2_000_000, "", id="in-parts"),
+        pytest.param(LARGE_OVERWRITES, 2_000_000, "zstd", id="compressed"),
+    ],
+)
+def test_a_file_overwritten_all_the_time_is_never_acknowledged_half(
+    bucket, case, tmp_path, eager, monkeypatch, times, most, stored
+):
+    """Overwritten at random moments, in place and by rename, longer and shorter, also while its parts leave: every version of the
+    object is a version of the file, and the bucket ends with the last one."""
+    monkeypatch.setattr(gather, "_SET_OUT_S", 0.0)
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     with wire_to(bucket, tmp_path) as wire, Publisher(
         wire, prefix=S3Url(bucket.name, "out/"), opened=files.open_output, writer=("byos-run", "x"), tally=Count(),
         beside_solver=True, budget=Budget(8),
     ) as publisher:  # fmt: skip
-        command = [sys.executable, "-I", "-S", "-c", OVERWRITER, str(OVERWRITES)]
+        command = [sys.executable, "-I", "-S", "-c", OVERWRITER, str(times), str(most)]
         with subprocess.Popen(command, cwd=case) as writer:
             gathering, _ = watcher(
-                case, send=lambda outputs: publisher.publish(outputs).published, held=lambda: held_by([writer.pid])
-            )
+                case, send=lambda outputs: publisher.publish(outputs).published, held=lambda: held_by([writer.pid]),
+                find=lambda: found_in(case, stored), ahead=Ahead(publisher.begin),
+            )  # fmt: skip
             while writer.poll() is None:
                 gathering.look()
             assert writer.returncode == 0
         for _ in range(2):
             gathering.look()
             time.sleep(0.03)
+        gathering.over()
 
     bodies = []
     for page in bucket.client.get_paginator("list_object_versions").paginate(Bucket=bucket.name):
         for each in page.get("Versions", []):
             got = bucket.client.get_object(Bucket=bucket.name, Key=each["Key"], VersionId=each["VersionId"])
-            bodies.append(got["Body"].read())
+            body = got["Body"].read()
+            bodies.append(unpacked(body) if stored else body)
     versions = [(int(body[:6]), len(body) // 7) for body in bodies]
     assert all(body == b"%06d," % number * times for body, (number, times) in zip(bodies, versions))
-    assert len(bodies) > 10
-    assert max(number for number, _ in versions) == OVERWRITES - 1
-    assert zlib.crc32(bucket.get("out/rotates")) == zlib.crc32((case / "rotates").read_bytes())
+    assert max(number for number, _ in versions) == times - 1
+    last = bucket.get("out/rotates.zst" if stored else "out/rotates")
+    assert (unpacked(last) if stored else last) == (case / "rotates").read_bytes()
+    assert uploads(bucket, "rotates") == []
 
 
 @pytest.fixture
