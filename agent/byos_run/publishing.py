@@ -191,7 +191,7 @@ class Publishing:
 
     def finish(self, harvests: tuple[Harvest, ...], outputs: Sequence[Output], count: Count) -> Delivery:
         """Send what has not left, logs first, then one sweep over all. Does not raise."""
-        here = {(str(output.root), output.path): output for output in outputs}
+        here = {place: output for output in outputs if (place := _place(output)) in self._early}
         right = {
             place: item
             for place, item in self._early.items()
@@ -204,7 +204,7 @@ class Publishing:
         for item in vanished.values():
             self._opened.journal.vanished(item)
         early = [*right.values(), *kept.values(), *self._behind.values()]
-        rest = [output for place, output in here.items() if place not in right]
+        rest = [output for output in outputs if _place(output) not in right]
         self._tail = _tail(early, rest, count)
         with self._publisher(count) as publisher:
             own = publisher.publish(self.own_outputs(SOLVER_LOG, RUN_LOG))
@@ -298,6 +298,10 @@ class Publishing:
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
             budget=budget or Budget(self._slot_cores), bundle_name=self._bundle_name,
         )  # fmt: skip
+
+
+def _place(output: Output) -> tuple[str, str]:
+    return str(output.root), output.path
 
 
 def _tail(early: Sequence[Published], rest: Sequence[Output], count: Count) -> Callable[[], Standing]:

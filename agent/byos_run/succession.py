@@ -120,12 +120,12 @@ class Succession:
         command: Sequence[str],
     ) -> Handed:
         """What the manifest says of earlier attempts; *command* was started. Raises AccessRefused, StoreUnreachable, Stopped."""
-        own = [record.output(item, attempt=0) for item in published]
         kept: list[Mapping[str, Any]] = []
-        if self.digest == self._claimed.digest and (self.is_resumed or not is_whole):
+        if self.earlier.equal and self.digest == self._claimed.digest and (self.is_resumed or not is_whole):
+            own = (record.output(item, attempt=0) for item in published)
             kept = self.earlier.but(own, vanished, prefix=self._opened.job.output)
         there, gone = still_there(wire, kept, prefix=self._opened.job.output)
-        listed = {str(item["key"]) for item in (*own, *kept)}
+        listed = {*(item.key for item in published), *(str(item["key"]) for item in kept)}
         reason = "the store has it no more, as attempt {} had it acknowledged"
         for item in gone[:_NAMED]:
             self._opened.book.log.error(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
-LONGEST_S = 300.0
+LONGEST_S = 900.0
 
 
 class Cost(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from tests.bench import beside
+from tests.bench import beside, many
 from tests.bench.contenders import BUNDLED, OURS, PEERS, RCLONE, S5CMD, SCRIPT
 from tests.bench.measure import Figure, ratio
 from tests.kit import cache
@@ -51,7 +51,7 @@ def write(path: Path, results: Results, *, bench: Bench, took_s: float) -> None:
     parts = [INTRO, _machine(bench, took_s), f"![seconds per scenario]({chart_beside(path).name})\n", _ratios(results)]
     if beside.draw(bench, path.with_name("timeline.svg")):
         parts.append("![bytes written and acknowledged over one run](timeline.svg)\n")
-    parts.append(beside.told(results))
+    parts += [beside.told(results), many.told(results)]
     parts += [_table(scenario, figures) for scenario, figures in results]
     path.write_text("\n".join(parts), encoding="utf-8")
     chart_beside(path).write_text(chart(results), encoding="utf-8")

@@ -21,12 +21,12 @@ import stat
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from byos_run.errors import NodeUnfit, UsageError
-from byos_run.model import Attempt, Fetched, Published, Solved
+from byos_run.model import Attempt, Fetched, Output, Published, Solved
 from byos_run.node.files import Snapshot
 from byos_run.node.neighbour import Marker, hold_marker
 from byos_run.node.replay import Earlier, replay
@@ -38,6 +38,8 @@ __all__ = ["DIRECTORY_NAME", "Earlier", "Journal", "open_journal"]
 
 DIRECTORY_NAME = ".byos"
 _LINES = "journal.jsonl"
+_OUTPUT = tuple(field.name for field in fields(Output))
+_PUBLISHED = tuple(field.name for field in fields(Published))
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -76,8 +78,10 @@ class Journal:
 
     def acknowledged(self, published: Published) -> None:
         """Does not raise: a lost line costs sending that output again."""
-        output = {**vars(published.output), "root": str(published.output.root)}
-        self._save_work({"t": "ack", **vars(published), "output": output})
+        # Not by vars(): asked for once, an object's dict stays, for each of perhaps 100,000 outputs.
+        output = {name: getattr(published.output, name) for name in _OUTPUT}
+        told = {name: getattr(published, name) for name in _PUBLISHED}
+        self._save_work({"t": "ack", **told, "output": {**output, "root": str(published.output.root)}})
 
     def _save_work(self, record: Mapping[str, Any]) -> None:
         try:

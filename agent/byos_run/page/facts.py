@@ -6,7 +6,8 @@ A part that is missing or is not what it should be becomes nothing, 0 or "": a p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +125,7 @@ def facts_of(manifest: Mapping[str, Any], *, place: str) -> Facts:
     solver = mapping_of(manifest.get("solver"))
     price = mapping_of(manifest.get("price"))
     inputs = mappings_of(manifest.get("inputs"))
-    outputs = mappings_of(manifest.get("outputs"))
+    sizes = array("d", (number(item.get("bytes")) for item in outputs_of(manifest)))
     code = manifest.get("exit_code")
     return Facts(
         place=place, status=_text(manifest.get("status")) or "unknown", whose=_text(manifest.get("exit_code_is")),
@@ -137,22 +138,26 @@ def facts_of(manifest: Mapping[str, Any], *, place: str) -> Facts:
         command=tuple(texts_of(manifest.get("command"))),
         input_bytes=sum(int(number(item.get("bytes"))) for item in inputs),
         unpacked_bytes=sum(int(number(item.get("unpacked_bytes"))) for item in inputs),
-        files=len(outputs), size_bytes=sum(int(number(item.get("bytes"))) for item in outputs),
+        files=len(sizes), size_bytes=sum(map(int, sizes)),
         unpublished=len(_list(manifest.get("unpublished"))),
         results={str(name): float(value) for name, value in mapping_of(manifest.get("results")).items() if _is_number(value)},
         price_core_hour=number(price.get("core_hour")), price_gb=number(price.get("gb")),
     )  # fmt: skip
 
 
-def files_of(manifest: Mapping[str, Any]) -> list[File]:
-    """The outputs that a manifest lists."""
-    return [
-        File(
-            _text(item.get("path")), int(number(item.get("bytes"))), _text(item.get("crc32")), number(item.get("mtime")),
-            number(item.get("seconds")),
-        )
-        for item in mappings_of(manifest.get("outputs"))
-    ]  # fmt: skip
+def outputs_of(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a manifest lists; one at a time, as there may be 100,000."""
+    listed = manifest.get("outputs")
+    if isinstance(listed, Sequence) and not isinstance(listed, (str, bytes)):
+        yield from (item for item in listed if isinstance(item, dict))
+
+
+def file_of(item: Mapping[str, Any]) -> File:
+    """One of the outputs that a manifest lists."""
+    return File(
+        _text(item.get("path")), int(number(item.get("bytes"))), _text(item.get("crc32")), number(item.get("mtime")),
+        number(item.get("seconds")),
+    )  # fmt: skip
 
 
 def mappings_of(value: object) -> list[Mapping[str, Any]]:

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 from byos_run.log import count, duration, rate, size
 from byos_run.page import chart
 from byos_run.page.chart import Bar
-from byos_run.page.facts import Facts, File, Span, facts_of, files_of, mapping_of, mappings_of, number, texts_of
+from byos_run.page.facts import (
+    Facts,
+    File,
+    Span,
+    facts_of,
+    file_of,
+    mapping_of,
+    mappings_of,
+    number,
+    outputs_of,
+    texts_of,
+)
 from byos_run.page.hints import hint_of
 from byos_run.page.html import NOTHING, Child, Markup, document, tag, text
 from byos_run.page.parts import figure_cell, finder, fitting, moment, note, pairs, section, table, tile
@@ -23,6 +35,8 @@ from byos_run.page.samples import Drawn, drawn, used
 from byos_run.page.style import SCRIPT, STYLE
 
 MOST_BYTES = 300_000
+_MOST_FILES = 3000
+"""No more rows fit in that."""
 _FRAME_BYTES = 2_000 + len(STYLE) + len(SCRIPT)
 _LIST_BYTES = 15_000
 _LOG_LINES = 60
@@ -61,7 +75,7 @@ def run_page(manifest: Mapping[str, Any], told: Told, *, place: str) -> str:
     room_bytes = MOST_BYTES - _FRAME_BYTES - sum(len(part.encode()) for part in (*above, *below))
     return document(
         f"{facts.name} · {_status(facts)[0]}",
-        tag("main", above, _outputs(manifest, room_bytes=room_bytes), below),
+        tag("main", above, _outputs(manifest, files=facts.files, room_bytes=room_bytes), below),
         style=STYLE,
         script=SCRIPT,
     )
@@ -203,18 +217,17 @@ def _inputs(manifest: Mapping[str, Any]) -> Markup:
     return section("Inputs", table(heads, shown, label="inputs"), note(more))
 
 
-def _outputs(manifest: Mapping[str, Any], *, room_bytes: int) -> Markup:
-    files = files_of(manifest)
+def _outputs(manifest: Mapping[str, Any], *, files: int, room_bytes: int) -> Markup:
     if not files:
         return NOTHING
-    largest = sorted(files, key=lambda file: -file.size_bytes)
+    largest = nlargest(_MOST_FILES, map(file_of, outputs_of(manifest)), key=lambda file: file.size_bytes)
     rows = fitting(map(_file_row, largest), room_bytes=room_bytes)
-    lacks = f"The {len(rows):,} largest of {len(files):,}; _byos/manifest.json lists all."
-    if len(rows) == len(files):
-        rows, lacks = [_file_row(file) for file in sorted(files, key=lambda file: file.path)], ""
+    lacks = f"The {len(rows):,} largest of {files:,}; _byos/manifest.json lists all."
+    if len(rows) == files:
+        rows, lacks = [_file_row(file) for file in sorted(largest, key=lambda file: file.path)], ""
     heads = [("Path", "path"), ("Bytes", "n"), ("CRC-32", ""), ("Written", "n"), ("Sent in", "n")]
     shown = table(heads, rows, name="outputs", label="outputs")
-    return section(f"Outputs: {count(len(files), 'file')}", finder("outputs", what="Find a file"), shown, note(lacks))
+    return section(f"Outputs: {count(files, 'file')}", finder("outputs", what="Find a file"), shown, note(lacks))
 
 
 def _file_row(file: File) -> list[Markup]:

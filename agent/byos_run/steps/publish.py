@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -258,17 +259,20 @@ class Publisher:
 
     def _differing(self, published: Sequence[Published]) -> dict[str, list[Published]]:
         """What is not in the bucket as it was acknowledged, by key: a bundle's members share theirs."""
-        try:
-            found = {item.key: (item.size_bytes, item.etag) for item in objects.listed(self._wire, self._prefix.key)}
-        except errors.AccessRefused:
-            found = {}
-        doubtful: dict[str, list[Published]] = {}
-        for item in published:
-            if found.get(item.key) != (item.object_bytes, item.etag):
-                doubtful.setdefault(item.key, []).append(item)
+        doubtful = {item.key: item for item in published}
+        with suppress(errors.AccessRefused):
+            for found in objects.listed(self._wire, self._prefix.key):
+                item = doubtful.get(found.key)
+                if item is not None and (found.size_bytes, found.etag) == (item.object_bytes, item.etag):
+                    del doubtful[found.key]
         # A listing may lack a key (a backslash, "//"): HEAD has the last word.
-        looks = self._heads([items[0] for items in doubtful.values()])
-        return {item.key: doubtful[item.key] for item, is_there in looks if not is_there}
+        wrong: dict[str, list[Published]] = {
+            item.key: [] for item, is_there in self._heads(list(doubtful.values())) if not is_there
+        }
+        for item in published if wrong else ():
+            if item.key in wrong:
+                wrong[item.key].append(item)
+        return wrong
 
     def whole(self, published: Sequence[Published]) -> list[Published]:
         """Those of *published* that the bucket has as they were acknowledged, each object asked by a HEAD. Does not raise."""

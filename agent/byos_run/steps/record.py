@@ -93,11 +93,25 @@ class Account:
         return "byos-run's"
 
 
+class Outputs(Sequence[Mapping[str, Any]]):
+    """What a manifest lists, each made when it is asked for: 100,000 of them at once would take 60 MB."""
+
+    def __init__(self, account: Account) -> None:
+        self._published, self._handed = account.published, account.handed
+        self._attempt = account.attempt.number
+
+    def __len__(self) -> int:
+        return len(self._published) + len(self._handed.outputs)
+
+    def __getitem__(self, at: Any) -> Any:
+        if at >= len(self._published):
+            return self._handed.outputs[at - len(self._published)]
+        item = self._published[at]
+        return output(item, attempt=self._handed.attempts.get((item.key, item.etag), self._attempt))
+
+
 def manifest(account: Account) -> dict[str, Any]:
     """``manifest.json``. Never holds solver.env's values, keys or tokens."""
-
-    def attempt_of(item: Published) -> int:
-        return account.handed.attempts.get((item.key, item.etag), account.attempt.number)
 
     return {
         "schema": SCHEMA,
@@ -117,10 +131,7 @@ def manifest(account: Account) -> dict[str, Any]:
         "values": dict(account.job.template.values),
         "solver": solver(account.solved),
         "resumed": account.handed.resumed,
-        "outputs": [
-            *(output(item, attempt=attempt_of(item)) for item in account.published),
-            *account.handed.outputs,
-        ],
+        "outputs": Outputs(account),
         "stale": [] if account.is_whole else list(account.handed.stale),
         "unpublished": [{"path": _shown(item.path), "reason": item.reason} for item in account.unpublished],
         "skipped": [{"path": _shown(item.path), "reason": item.reason} for item in account.skipped],
@@ -181,7 +192,7 @@ def output(item: Published, *, attempt: int) -> dict[str, Any]:
 
 def _shown(text: str) -> str:
     r"""*text* with bytes that are not UTF-8 as ``\xff``: half a surrogate pair is no JSON that every reader takes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _packed(packed: Packed, output: Output) -> dict[str, Any]:
