@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,17 +115,16 @@ def delete(wire: Wire, key: str) -> None:
 
 def listed(wire: Wire, prefix: str, *, start_after: str = "", page: int = 1000) -> Iterator[Listed]:
     """All objects whose key starts with *prefix*, in the store's order, page by page."""
-    for root in _pages(wire, prefix, [("start-after", start_after)] if start_after else [], page=page):
-        for item in root.iterfind("{*}Contents"):
-            key = _key_in(root, item.findtext("{*}Key"))
-            yield Listed(key, int(item.findtext("{*}Size") or 0), item.findtext("{*}ETag") or "")
+    for page_of in _pages(wire, prefix, [("start-after", start_after)] if start_after else [], page=page):
+        for item in page_of.iterfind("Contents"):
+            yield Listed(_text(item, "Key"), int(_text(item, "Size") or 0), _text(item, "ETag"))
 
 
 def prefixes_below(wire: Wire, prefix: str, *, page: int = 1000) -> Iterator[str]:
     """What the keys that start with *prefix* have up to their next "/", each once: ``out/a/``, ``out/b/`` of ``out/``."""
-    for root in _pages(wire, prefix, [("delimiter", "/")], page=page):
-        for item in root.iterfind("{*}CommonPrefixes"):
-            yield _key_in(root, item.findtext("{*}Prefix"))
+    for page_of in _pages(wire, prefix, [("delimiter", "/")], page=page):
+        for item in page_of.iterfind("CommonPrefixes"):
+            yield _text(item, "Prefix")
 
 
 def _pages(wire: Wire, prefix: str, first: list[tuple[str, str]], *, page: int) -> Iterator[ET.Element]:
@@ -133,17 +133,27 @@ def _pages(wire: Wire, prefix: str, first: list[tuple[str, str]], *, page: int) 
         query = [("list-type", "2"), ("prefix", prefix), ("encoding-type", "url"), ("max-keys", str(page)), *first]
         if token:
             query.append(("continuation-token", token))
-        root = ET.fromstring(wire.request("GET", "", query=query).body)  # noqa: S314 - expat stops entity expansion; the store is the user's
+        root = _page(wire.request("GET", "", query=query).body)
         yield root
-        token = root.findtext("{*}NextContinuationToken") or ""
-        if (root.findtext("{*}IsTruncated") or "") != "true" or not token:
+        token = _text(root, "NextContinuationToken")
+        if _text(root, "IsTruncated") != "true" or not token:
             return
 
 
-def _key_in(root: ET.Element, text: str | None) -> str:
-    """A key of the listing *root*. Versity Gateway is asked for encoded keys like the others, and does not encode them."""
-    encoded = root.findtext("{*}EncodingType") == "url"
-    return unquote_plus(text or "", errors="surrogateescape") if encoded else text or ""
+def _page(body: bytes) -> ET.Element:
+    """A page of a listing, its names without the namespace, which stores differ in, its keys decoded."""
+    root = ET.fromstring(body)  # noqa: S314 - expat stops entity expansion; the store is the user's
+    for item in root.iter():
+        item.tag = item.tag.rpartition("}")[2]
+    # Versity Gateway is asked for encoded keys like the others, and does not encode them.
+    if _text(root, "EncodingType") == "url":
+        for item in itertools.chain(root.iter("Key"), root.iter("Prefix")):
+            item.text = unquote_plus(item.text or "", errors="surrogateescape")
+    return root
+
+
+def _text(item: ET.Element, name: str) -> str:
+    return item.findtext(name) or ""
 
 
 def _age_s(headers: Mapping[str, str]) -> float:

@@ -8,13 +8,15 @@ starts a thread but the process door, ``node.process``.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import select
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Callable, TypeVar
 
@@ -179,18 +181,19 @@ class Pool:
         The first exception ends it: what was waiting is cancelled, what runs is waited for, then it is raised.
         """
         waiting: set[Future[R]] = set()
+        ended: SimpleQueue[Future[R]] = SimpleQueue()  # concurrent.futures.wait looks at all that wait, each time
         source = iter(items)
         try:
             while True:
-                for item in source:
-                    waiting.add(self.submit(function, item))
-                    if len(waiting) >= 2 * self.width:
-                        break
+                for item in itertools.islice(source, 2 * self.width - len(waiting)):
+                    future = self.submit(function, item)
+                    waiting.add(future)
+                    future.add_done_callback(ended.put)
                 if not waiting:
                     return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+                future = ended.get()
+                waiting.remove(future)
+                yield future.result()
         finally:
             for future in waiting:
                 future.cancel()
