@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-pages pictures test-stores test-mpi test-nodes test-slurm bench lint lock clean
+.PHONY: help build smoke test test-pages pictures test-stores test-mpi test-nodes test-slurm bench timeline lint lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -40,6 +40,9 @@ pictures:  ## README's pictures of the pages (needs Chromium)
 
 bench:  ## the race against the shell script, s5cmd and rclone; writes tests/bench/RESULTS.md (ARGS="small --rounds 3")
 	@$(PYTHON) tests/bench/bench.py $(ARGS)
+
+timeline:  ## a picture of one run beside MinIO: bytes written, bytes acknowledged, tail; writes tests/bench/timeline.svg
+	@$(PYTHON) tests/bench/bench.py tail --rounds 1 --picture
 
 lint:  ## ruff, mypy --strict, the import law
 	@d=$(dev) && $$d/bin/ruff check . && $$d/bin/ruff format --check . && $$d/bin/mypy && $$d/bin/python -m pytest -q tests/test_house.py

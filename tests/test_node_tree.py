@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +109,40 @@ def test_directory_that_moved_is_noticed(deep_path: Path) -> None:
                 go_up(descent, levels=150)
     finally:
         os.close(root)
+
+
+COMES_AND_GOES = """
+import itertools, os, shutil
+for step in itertools.count():
+    os.makedirs(f"time/{step}/uniform")
+    for name in ("U", "uniform/time"):
+        open(f"time/{step}/{name}", "w").close()
+    os.rename(f"time/{step}", f"work{step}")
+    if step > 3:
+        shutil.rmtree(f"work{step - 4}")
+    if step == 5:
+        print("ready", flush=True)
+"""
+
+
+def test_directories_that_come_and_go_hide_nothing_else(tmp_path: Path) -> None:
+    """Made, renamed and deleted during a look: each finds all of the 10,000 files that stay, and has no problem."""
+    stay = {f"stay{number // 100}/file{number}" for number in range(10_000)}
+    for path in stay:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    command = [sys.executable, "-I", "-S", "-c", COMES_AND_GOES]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        try:
+            for _ in range(20):
+                problems: list[tuple[str, OSError]] = []
+                found = {path for path, _ in scan(tmp_path, problems=problems)}
+                assert (stay - found, problems) == (set(), [])
+            assert writer.poll() is None
+        finally:
+            writer.kill()
 
 
 def test_a_link_is_not_entered(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
+from byos_run import log
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.disk import LOOK_S, Disk
@@ -231,7 +232,12 @@ class Publishing:
             run_directory=place.run_directory, laid_down=self._laid_down, ours=ours,
             exclude=Globs.of(job.publish.exclude), key_prefix=job.output.key,
         )  # fmt: skip
-        return self._case_harvest(), beside
+        case = self._case_harvest()
+        if not case.outputs and (left_out := len(self._case_harvest(Selection.of(include=["**"], exclude=())).outputs)):
+            self._opened.book.warn(
+                f"publish.include and publish.exclude leave out all {log.count(left_out, 'file')} that the solver made or changed"
+            )
+        return case, beside
 
     def waiting(self) -> Waiting:
         """Outputs of the case that have not left as they are now."""
@@ -248,9 +254,10 @@ class Publishing:
         self._pace.add(item.size_bytes, seconds=item.seconds)
         self._ledger.acknowledged(item)
 
-    def _case_harvest(self) -> Harvest:
+    def _case_harvest(self, selection: Selection | None = None) -> Harvest:
+        """*selection*: instead of what the job includes and excludes."""
         job = self._opened.job
-        selection = Selection.of(include=job.publish.include, exclude=job.publish.exclude)
+        selection = selection or Selection.of(include=job.publish.include, exclude=job.publish.exclude)
         harvest = files.case_outputs(
             case=self._room.case, fetched=self._after_fetch, what=job.publish.what, selection=selection,
             key_prefix=job.output.key, stored=self._packing.stored,

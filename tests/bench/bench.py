@@ -71,6 +71,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, besides the one to warm up (5)")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "RESULTS.md",
                         help="the table; the chart goes beside it as .svg")  # fmt: skip
+    parser.add_argument(
+        "--picture", action="store_true", help="of the scenario tail: draw its last run, and write nothing else"
+    )
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.scenario) - set(names))
     if unknown or chosen.rounds < 1:
@@ -106,10 +109,13 @@ def race(chosen: argparse.Namespace) -> None:
             print(f"round {turn} of {chosen.rounds}{'' if turn else ', to warm up'}", flush=True)
             for scenario in picked:
                 one_round(bench, scenario, turn=turn, costs=costs[scenario.name])
-            if turn:
+            if turn and chosen.picture:
+                beside.draw(bench, chosen.out.with_name("timeline.svg"))
+            elif turn:
                 results = [(each, figures(costs[each.name])) for each in picked]
                 report.write(chosen.out, results, bench=bench, took_s=time.monotonic() - started)
-    print(f"\n{chosen.out} and {report.chart_beside(chosen.out).name} written", flush=True)
+    written = "timeline.svg" if chosen.picture else f"{chosen.out} and {report.chart_beside(chosen.out).name}"
+    print(f"\n{written} written", flush=True)
 
 
 def one_round(bench: Bench, scenario: Scenario, *, turn: int, costs: dict[str, list[Cost]]) -> None:

@@ -163,6 +163,15 @@ def test_include_exclude_and_all(run_byos, bucket):
     assert {"a.out": 2, "inputs.in": 8} == outputs(bucket)
 
 
+def test_a_selection_that_leaves_out_everything_is_told(run_byos, bucket):
+    """`results` means a file of that name, `results/` what lies below it: said before anybody looks for the files."""
+    ran = run_byos(job(bucket, "mkdir results; echo 1 > results/a; echo 2 > b", publish={"include": ["results"]}))
+
+    assert 0 == ran.code
+    assert "leave out all 2 files that the solver made or changed" in ran.output
+    assert {} == outputs(bucket)
+
+
 def test_files_outside_the_case_are_kept_in_the_bucket(run_byos, bucket):
     """What the solver leaves in the run directory goes below _byos/rundir/, and then from the node."""
     ran = run_byos(job(bucket, "echo stray > ../stray.txt"), platform=True)
