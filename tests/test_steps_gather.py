@@ -342,3 +342,18 @@ def test_a_budget_bounds_what_is_taken_of_the_processors():
     assert share < 0.2
     assert time.process_time() - begun >= 0.1
     assert os.getpriority(os.PRIO_PROCESS, 0) >= 0
+
+
+def test_what_is_packed_counts_as_done_by_what_it_was(bucket, case, tmp_path):
+    """Progress is of the files: three megabytes that leave as a few bytes, compressed or in a bundle, are all of it."""
+    for number in range(3):
+        (case / f"{number}.dat").write_bytes(bytes(1_000_000))
+    for stored in ("zstd", "bundle"):
+        count = Count()
+        with wire_to(bucket, tmp_path) as wire, Publisher(
+            wire, prefix=S3Url(bucket.name, "out/"), opened=files.open_output, writer=("byos-run", "x"), tally=count,
+            bundle_name=lambda: "_byos/bundles/1.tar.zst",
+        ) as publisher:  # fmt: skip
+            publisher.publish(found_in(case, stored))
+        assert (count.done_bytes, count.files) == (3_000_000, 3)
+        assert count.bytes_in < 100_000

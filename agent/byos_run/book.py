@@ -109,7 +109,7 @@ class Book:
     def _describe(self) -> words.Parts:
         """What is worth most first."""
         count, total = self.count, self._total_bytes
-        done, files = count.bytes_in, count.files
+        done, files = count.done_bytes, count.files
         shares = [f"{min(100, 100 * done // total)} %"] if total else []
         lasts = [] if total else [words.duration(time.monotonic() - self._phase_began_s)]
         moved = [words.size(done) + (f" of {words.size(total)}" if total else "")] if done or total else []
@@ -129,7 +129,7 @@ class Book:
         eta_s = self.count.eta_s(self._total_bytes) if self._total_bytes else None
         return {
             "phase": phase or self._phase,
-            "bytes": self.count.bytes_in,
+            "bytes": self.count.done_bytes,
             "of_bytes": self._total_bytes or None,
             "files": self.count.files,
             "bytes_per_s": round(self.count.rate_bytes_per_s()),

@@ -287,8 +287,7 @@ class Run:
         publishing = self.publishing or self._publishing()
         harvests = publishing.harvests()
         outputs = [output for harvest in harvests for output in harvest.outputs]
-        total = sum(output.identity.size_bytes for output in outputs)
-        with self.book.phase("publish", total_bytes=total) as count:
+        with self.book.phase("publish", total_bytes=publishing.bytes_left(outputs)) as count:
             self.delivery = delivery = publishing.finish(harvests, outputs, count)
         if not publishing.own_outputs(SOLVER_LOG):
             self.book.warn(f"{SOLVER_LOG} is gone: something deleted it from .byos/ while the solver ran")

@@ -505,7 +505,7 @@ class Pool(Protocol):
 class Tally(Protocol):
     """Counts what has moved, for progress; may be called from any thread."""
 
-    def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0) -> None: ...
+    def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0, saved_bytes: int = 0) -> None: ...
 
 
 class ByteSource(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -192,20 +192,15 @@ class Publishing:
 
     def finish(self, harvests: tuple[Harvest, ...], outputs: Sequence[Output], count: Count) -> Delivery:
         """Send what has not left, logs first, then one sweep over all. Does not raise."""
-        here = {place: output for output in outputs if (place := _place(output)) in self._early}
-        right = {
-            place: item
-            for place, item in self._early.items()
-            if (output := here.get(place)) is not None
-            and (output.identity, output.key_path) == (item.identity, item.output.key_path)
-        }
+        here = {place for output in outputs if (place := _place(output)) in self._early}
+        right = [self._early[_place(output)] for output in outputs if self._is_right(output)]
         gone = {place: item for place, item in self._early.items() if place not in here}
         # An earlier attempt's purge has deleted what it published; during this run only the solver deletes, and we behind it.
         kept, vanished = (gone, {}) if self._opened.continues else ({}, gone)
         for item in vanished.values():
             self._opened.journal.vanished(item)
-        early = [*right.values(), *kept.values(), *self._behind.values()]
-        rest = [output for output in outputs if _place(output) not in right]
+        early = [*right, *kept.values(), *self._behind.values()]
+        rest = [output for output in outputs if not self._is_right(output)]
         self._tail = _tail(early, rest, count)
         with self._publisher(count) as publisher:
             own = publisher.publish(self.own_outputs(SOLVER_LOG, RUN_LOG))
@@ -213,6 +208,15 @@ class Publishing:
             outcome = publisher.sweep(sent.after(early))
         keys = (*self._vanished_before, *(item.key for item in vanished.values()))
         return Delivery(harvests, outcome, own.published, len(right), tuple(self._behind.values()), keys)
+
+    def bytes_left(self, outputs: Iterable[Output]) -> int:
+        """Of what :meth:`finish` has to send."""
+        return sum(output.identity.size_bytes for output in outputs if not self._is_right(output))
+
+    def _is_right(self, output: Output) -> bool:
+        """It has left as it is now."""
+        item = self._early.get(_place(output))
+        return item is not None and (output.identity, output.key_path) == (item.identity, item.output.key_path)
 
     def publish_own(self, *names: str, count: Count) -> tuple[Published, ...]:
         with self._publisher(count) as publisher:
@@ -319,10 +323,10 @@ def _tail(early: Sequence[Published], rest: Sequence[Output], count: Count) -> C
     def standing() -> Standing:
         return Standing(
             files_done=len(early) + min(count.files, len(rest)),
-            bytes_done=bytes_early + min(count.bytes_in, bytes_rest),
+            bytes_done=bytes_early + min(count.done_bytes, bytes_rest),
             files_waiting=max(0, len(rest) - count.files),
-            bytes_waiting=max(0, bytes_rest - count.bytes_in),
-            bytes_per_s=count.bytes_in / max(time.monotonic() - began_s, 1e-3),
+            bytes_waiting=max(0, bytes_rest - count.done_bytes),
+            bytes_per_s=count.done_bytes / max(time.monotonic() - began_s, 1e-3),
         )
 
     return standing

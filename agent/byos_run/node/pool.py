@@ -294,20 +294,27 @@ class Count:
         self.bytes_in = 0
         self.bytes_out = 0
         self.files = 0
+        self.saved_bytes = 0
+        """Of files that are done: what they have more than what moved for them, since they are packed."""
         self._pace = Pace()
 
-    def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0) -> None:
+    @property
+    def done_bytes(self) -> int:
+        return self.bytes_in + self.saved_bytes
+
+    def add(self, *, bytes_in: int = 0, bytes_out: int = 0, files: int = 0, saved_bytes: int = 0) -> None:
         with self._lock:
+            self.saved_bytes += saved_bytes
             self.bytes_in += bytes_in
             self.bytes_out += bytes_out
             self.files += files
 
     def rate_bytes_per_s(self) -> float:
-        """Bytes in per second of late (``node.pace``); the progress line and the heartbeat both ask."""
+        """Bytes done per second of late (``node.pace``); the progress line and the heartbeat both ask."""
         with self._lock:
-            return self._pace.rate_per_s(self.bytes_in)
+            return self._pace.rate_per_s(self.done_bytes)
 
     def eta_s(self, total_bytes: int) -> float | None:
-        """Seconds until *total_bytes* are in; None if that cannot be told."""
+        """Seconds until *total_bytes* are done; None if that cannot be told."""
         with self._lock:
-            return self._pace.eta_s(self.bytes_in, total_bytes)
+            return self._pace.eta_s(self.done_bytes, total_bytes)

@@ -179,7 +179,7 @@ class Publisher:
                     raise FileChanged("it changed after it was looked at")
                 file, headers = LocalFile(descriptor, identity), self._headers(output, identity)
                 done, packed = self._send_file(file, key, headers, stored=output.stored, hold=verdict.wait)
-                self._tally.add(files=1)
+                self._tally.add(files=1, saved_bytes=packed.size_bytes - done.size_bytes if packed else 0)
                 published = Published(
                     output=output, key=key, size_bytes=done.size_bytes, crc32=done.crc32, etag=done.etag,
                     identity=identity, seconds=time.monotonic() - started - verdict.waited_s, packed=packed,
@@ -217,7 +217,7 @@ class Publisher:
             )  # fmt: skip
         seconds = (time.monotonic() - started) / len(bundle.put)
         published = [_published(item, key=key, done=done, seconds=seconds) for item in bundle.put]
-        self._tally.add(files=len(published))
+        self._tally.add(files=len(published), saved_bytes=sum(each.size_bytes for each in published) - done.size_bytes)
         for each in published:
             self._acknowledged(each)
         again = [output for output, _ in bundle.left_out]
