@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from byos_run import log
 from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.disk import LOOK_S, Disk
@@ -239,7 +238,7 @@ class Publishing:
         case = self._case_harvest()
         if not case.outputs and (left_out := len(self._case_harvest(Selection.of(include=["**"], exclude=())).outputs)):
             self._opened.book.warn(
-                f"publish.include and publish.exclude leave out all {log.count(left_out, 'file')} that the solver made or changed"
+                f"publish.include and publish.exclude leave out all {left_out:,} files that the solver made or changed"
             )
         return case, beside
 
