@@ -238,7 +238,7 @@ class Publishing:
         case = self._case_harvest()
         if not case.outputs and (left_out := len(self._case_harvest(Selection.of(include=["**"], exclude=())).outputs)):
             self._opened.book.warn(
-                f"publish.include and publish.exclude leave out all {left_out:,} files that the solver made or changed"
+                f"publish.include and publish.exclude leave out everything that the solver made or changed ({left_out:,})"
             )
         return case, beside
 
