@@ -10,6 +10,7 @@ be written, looked up and removed, and the shipped file may be deleted while the
 
 import _frozen_importlib_external as external  # what importlib.util re-exports, without the cost of importing it
 import _imp
+import importlib
 import marshal
 import os
 import signal
@@ -127,6 +128,19 @@ def files(table):
     return {"parts": parts, "base": opened(table["base/" + machine]), "index": bytes(table["index.json"])}
 
 
+def put_off(name):
+    """Module *name* is read when something of it is asked for: structlog imports asyncio, and no run needs it (20 ms)."""
+    stand_in = type(sys)(name)  # importlib's LazyLoader reads a module when it is imported a second time
+
+    def attribute(wanted):
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), wanted)
+
+    stand_in.__getattr__ = attribute
+    sys.modules[name] = stand_in
+
+
 def start(*, path, table):
     """Runs the program and returns its exit code. ``table``: name of a part -> its bytes in the mapped file."""
     sys.dont_write_bytecode = True
@@ -134,6 +148,7 @@ def start(*, path, table):
     warnings.filterwarnings("ignore", message="Boto3 will no longer support Python")
     set_aside()
     modules = carried(path=path, table=table)
+    put_off("asyncio")
     import byos_private
 
     answer(end)

@@ -200,6 +200,22 @@ def test_only_ours_and_the_standard_library(run: Run) -> None:
     assert no_bytecode
 
 
+PUT_OFF = """
+import sys, structlog, structlog.stdlib
+assert "asyncio.events" not in sys.modules, "structlog alone makes nobody read asyncio"
+import asyncio.subprocess
+async def answer():
+    return 42
+print(asyncio.run(answer()), asyncio.subprocess.PIPE, sys.modules["asyncio"].__name__)
+"""
+
+
+@pytest.mark.parametrize("python", FIT, ids=lambda path: path.parent.parent.name)
+def test_asyncio_is_read_when_it_is_used(run: Run, python: Path) -> None:
+    """Not for structlog's sake at every start; who does use it gets all of it."""
+    assert said(run(PUT_OFF, python=python)).split() == ["42", "-1", "asyncio"]
+
+
 def test_what_is_set_aside(run: Run) -> None:
     """Variables that would bend our Python arrive under another name, for the solver; stale ones do not."""
     variables = {
