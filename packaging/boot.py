@@ -128,17 +128,16 @@ def files(table):
     return {"parts": parts, "base": opened(table["base/" + machine]), "index": bytes(table["index.json"])}
 
 
-def put_off(name):
-    """Module *name* is read when something of it is asked for: structlog imports asyncio, and no run needs it (20 ms)."""
-    stand_in = type(sys)(name)  # importlib's LazyLoader reads a module when it is imported a second time
+class PutOff(type(sys)):
+    """Stands in for a module until something of it is asked for; ``importlib``'s LazyLoader gives up at a second import."""
 
-    def attribute(wanted):
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-        return getattr(importlib.import_module(name), wanted)
+    def __getattr__(self, wanted):
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), wanted)
 
-    stand_in.__getattr__ = attribute
-    sys.modules[name] = stand_in
+    def __bool__(self):
+        return False  # to logging, which asks sys.modules at each record whether anybody uses asyncio
 
 
 def start(*, path, table):
@@ -148,7 +147,7 @@ def start(*, path, table):
     warnings.filterwarnings("ignore", message="Boto3 will no longer support Python")
     set_aside()
     modules = carried(path=path, table=table)
-    put_off("asyncio")
+    sys.modules["asyncio"] = PutOff("asyncio")  # structlog imports it (20 ms), no run uses it
     import byos_private
 
     answer(end)
