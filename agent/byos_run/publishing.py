@@ -77,7 +77,6 @@ class Publishing:
         self._laid_down = laid_down
         self._after_fetch = after_fetch
         self._early: dict[tuple[str, str], Published] = {}
-        self._left: dict[str, Identity] = {}
         self._pace = pace
         self._behind: dict[str, Published] = {}
         """By path in the case."""
@@ -153,6 +152,7 @@ class Publishing:
             self._gathering.over()
             self._early.update({(root, path): item for path, item in self._gathering.acknowledged.items()})
             self._behind.update(self._gathering.behind)
+            self._gathering.forget()
 
     def _behind_of(self, publisher: Publisher) -> Behind | None:
         job = self._opened.job
@@ -191,15 +191,17 @@ class Publishing:
 
     def finish(self, harvests: tuple[Harvest, ...], outputs: Sequence[Output], count: Count) -> Delivery:
         """Send what has not left, logs first, then one sweep over all. Does not raise."""
-        here = {place for output in outputs if (place := _place(output)) in self._early}
         right = [self._early[_place(output)] for output in outputs if self._is_right(output)]
-        gone = {place: item for place, item in self._early.items() if place not in here}
+        gone = dict(self._early)
+        for output in outputs:
+            gone.pop(_place(output), None)
         # An earlier attempt's purge has deleted what it published; during this run only the solver deletes, and we behind it.
         kept, vanished = (gone, {}) if self._opened.continues else ({}, gone)
         for item in vanished.values():
             self._opened.journal.vanished(item)
         early = [*right, *kept.values(), *self._behind.values()]
         rest = [output for output in outputs if not self._is_right(output)]
+        self._early = {}
         self._tail = _tail(early, rest, count)
         with self._publisher(count) as publisher:
             own = publisher.publish(self.own_outputs(SOLVER_LOG, RUN_LOG))
@@ -240,20 +242,21 @@ class Publishing:
             self._opened.book.warn(
                 f"publish.include and publish.exclude leave out everything that the solver made or changed ({left_out:,})"
             )
-        return case, beside
+        # Of 100,000 files one description is enough.
+        same = [self._early[_place(output)].output if self._is_right(output) else output for output in case.outputs]
+        return replace(case, outputs=same), beside
 
     def waiting(self) -> Waiting:
         """Outputs of the case that have not left as they are now."""
+        done = self._gathering.acknowledged if self._gathering else {}
         sizes = [
             output.identity.size_bytes
             for output in self._case_harvest().outputs
-            if self._left.get(output.path) != output.identity
+            if (item := done.get(output.path)) is None or item.identity != output.identity
         ]
         return Waiting(len(sizes), sum(sizes))
 
     def _acknowledged(self, item: Published) -> None:
-        if item.output.root == self._room.case:
-            self._left[item.output.path] = item.identity
         self._pace.add(item.size_bytes, seconds=item.seconds)
         self._ledger.acknowledged(item)
 

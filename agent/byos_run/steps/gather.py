@@ -174,6 +174,10 @@ class WhileRunning:
         for item in self._ahead.over() if self._ahead is not None else ():
             self._acknowledge(item)
 
+    def forget(self) -> None:
+        """What was acknowledged is known elsewhere now; the standing stays."""
+        self.acknowledged, self._seen = {}, {}
+
     def _may_set_out(self, output: Output, now_s: float) -> bool:
         return self._ahead is not None and self._ahead.takes(output) and self._is_quiet(output, now_s, _SET_OUT_S)
 
@@ -204,7 +208,9 @@ class WhileRunning:
         for output in outputs:
             seen = before.get(output.path)
             same = seen is not None and seen.identity == output.identity
-            self._seen[output.path] = seen if seen is not None and same else _Seen(output.identity, now_s)
+            done = self.acknowledged.get(output.path)
+            identity = output.identity.unless(done.identity) if done is not None else output.identity
+            self._seen[output.path] = _Seen(identity, seen.since_s if seen is not None and same else now_s)
 
     def _send_lots(self, settled: Sequence[Output], *, until_s: float) -> bool:
         """Whether all was tried."""

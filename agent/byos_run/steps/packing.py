@@ -149,7 +149,8 @@ class Bundle:
 
     def _packed(self, output: Output) -> tuple[Identity, int, int, bytes, str]:
         try:
-            descriptor, identity = self.opened(output)
+            descriptor, found = self.opened(output)
+            identity = found.unless(output.identity)
         except OSError as error:
             return output.identity, 0, 0, b"", f"cannot be read: {error.strerror or error}"
         try:

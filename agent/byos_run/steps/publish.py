@@ -173,7 +173,8 @@ class Publisher:
         key = self._prefix.key + output.key_path
         for looks_left in reversed(range(_LOOKS)):
             started = time.monotonic()
-            descriptor, identity = self._opened(output)
+            descriptor, opened = self._opened(output)
+            identity = opened.unless(output.identity)
             try:
                 if self._beside_solver and identity != output.identity:
                     raise FileChanged("it changed after it was looked at")
