@@ -14,12 +14,13 @@ Paths inside a case or an archive are ``str`` with "/" between components, relat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Protocol, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -504,6 +505,8 @@ class Pool(Protocol):
     def width(self) -> int: ...
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]: ...
+
+    def each(self, function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]: ...
 
 
 class Tally(Protocol):

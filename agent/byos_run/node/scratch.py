@@ -73,7 +73,7 @@ def claim_room(
     Raises UsageError for a case that is not empty and not ours, NodeUnfit if no directory can be used.
     """
     if scratch == OUTSIDE:
-        return _make_outside(_base_outside(environ, need_bytes, need_inodes), run_directory, run_id)
+        return _make_outside(base_outside(environ, need_bytes, need_inodes), run_directory, run_id)
     refuse_case(scratch=scratch, run_directory=run_directory, earlier_case=earlier_case)
     case = Path(os.path.normpath(run_directory / scratch))
     if run_directory not in case.parents:
@@ -172,7 +172,7 @@ def _refuse_foreign(case: Path, earlier_case: Path | None) -> None:
         raise UsageError([f"the case directory '{case}' is not empty, and no earlier attempt made it"], hint=hint)
 
 
-def _base_outside(environ: Mapping[str, str], need_bytes: int, need_inodes: int) -> Path:
+def base_outside(environ: Mapping[str, str], need_bytes: int, need_inodes: int) -> Path:
     user = environ.get("USER", "") or environ.get("LOGNAME", "")
     candidates = [environ.get(name, "") for name in ("BYOS_SCRATCH", "SLURM_TMPDIR", "TMPDIR")]
     candidates += [f"/scratch/{user}" if user else "", "/tmp"]  # noqa: S108 - the last resort that the contract names

@@ -126,7 +126,7 @@ def claim(
     Raises PrefixInUse, UsageError (strangers' objects), MissingInput (no such bucket), AccessRefused, StoreUnreachable, Stopped.
     """
     below = f"{job.output.key}_byos/"
-    _bucket_exists(wire, job.output)
+    bucket_exists(wire, job.output)
     read = _reader(wire, below)
     held = _wait_for_the_dead(read, lease_s=job.store.lease_s, is_dead=is_dead, stop=stop, say=say, where=job.output)
     left = _Left(read, digest=digest, output=job.output)
@@ -141,6 +141,47 @@ def claim(
     hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt)
     earlier = left.read(inventories=bool(held))  # what the dead one wrote while we watched
     return Claim(attempt, earlier, digest, complete, len(left.told)), hold
+
+
+def look(
+    *,
+    wire: Wire,
+    job: Job,
+    digest: str,
+    is_dead: Callable[[Mapping[str, Any]], bool],
+    say: Callable[[str], None],
+) -> bool:
+    """Whether an equal run is whole there already: what :func:`claim` would find, nothing written and nobody waited for.
+
+    A 403 counts as absent. Raises what :func:`claim` does; PrefixInUse also for an attempt that may be dead soon.
+    """
+    below = f"{job.output.key}_byos/"
+
+    def read(name: str) -> Small | None:
+        try:
+            return objects.get(wire, below + name)
+        except errors.AccessRefused as error:
+            if error.error_code != "AccessDenied":
+                raise
+            return None
+
+    held = read("status.json")
+    status = parsed(held.body) if held else {}
+    marker = status.get("marker")
+    over = status.get("phase") == "over" or (isinstance(marker, dict) and is_dead(marker))
+    if held and not over and held.age_s <= job.store.lease_s:
+        raise errors.PrefixInUse(
+            f"{job.output} is held by a run on {printable(str(status.get('host', 'another node')))}, "
+            f"seen {held.age_s:.0f} s ago",
+            hint=f"give this run another output prefix; if that one is dead, wait {job.store.lease_s - held.age_s:.0f} s",
+        )
+    left = _Left(read, digest=digest, output=job.output)
+    earlier = left.read(inventories=bool(held))
+    if not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest:
+        return True
+    if not job.publish.overwrite:
+        _refuse_strangers(wire, job.output, ours=earlier.keys, first=not held and not left.manifest, say=say)
+    return False
 
 
 def take_over(wire: Wire, output: S3Url, claimed: Claim, *, announce: Callable[[int], None]) -> None:
@@ -245,7 +286,7 @@ class _Left:
         return parsed(self._body(name) or b"")
 
 
-def _bucket_exists(wire: Wire, output: S3Url) -> None:
+def bucket_exists(wire: Wire, output: S3Url) -> None:
     """Asked before the first write: some stores make a bucket of a mistyped name."""
     try:
         wire.request("HEAD", "")

@@ -120,7 +120,7 @@ class Fetcher:
         try:
             plans = [self._planned(item, free=volumes.space(stage)) for item in inputs]
             merge_check([plan for _, plan in plans])
-            _refuse_too_large([plan for _, plan in plans], free=volumes.space(stage), where=stage)
+            refuse_too_large([plan for _, plan in plans], free=volumes.space(stage), where=stage)
             descriptor = os.open(stage, DIRECTORY)
             try:
                 bring = _Bring(self, plans, into=descriptor, tally=tally, stop=stop)
@@ -192,7 +192,7 @@ def as_read(inputs: Sequence[Input], fetched: Sequence[Fetched]) -> list[tuple[S
     return [(item.url, read.get(str(item.url), item.etag), item.version_id) for item in inputs]
 
 
-def _refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
+def refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
     """Raises NodeUnfit before the first byte if the disk cannot hold what the archives say they hold."""
     need_bytes = sum(plan.total_bytes for plan in plans) + _BYTES_KEPT
     need_inodes = sum(plan.files + plan.directories for plan in plans) + _INODES_KEPT
