@@ -39,14 +39,13 @@ plan: what will move, how long it takes, what the requests cost.
 It starts nothing, keeps config and leaves nothing in the bucket.
 """
 CODES = """
-exit codes: that of the run, which the first of its failures would end
-  0   nothing stands against the run
+exit codes:
+  0   nothing stands against the run; else the code that it would end with
   64  job wrong, or the output prefix holds objects of others
   65  an input is damaged, hostile or of an unsupported kind
   66  an input, or a bucket, does not exist
   69  store not reachable
-  71  this node: command, disk, inodes; a licence server that does not answer
-      (the run itself would end with the solver's code)
+  71  this node: command, disk, inodes; no licence server that answers
   73  the output prefix is in use by another run
   75  stopped by a signal
   77  store refused the credentials or the permission; the action is named
