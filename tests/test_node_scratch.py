@@ -46,7 +46,8 @@ def test_inside_the_run_directory(run: Path, scratch: str) -> None:
     """The path is the case; it is made by the fetch, in one step."""
     room = claim(run, scratch)
 
-    assert room == Room(run / os.path.normpath(scratch))
+    assert (room.case, room.scratch, room.identity) == (run / os.path.normpath(scratch), None, None)
+    assert room.made == (run / "a" if scratch.startswith("a/") else None)
     assert not room.case.exists()
     assert room.case.parent.is_dir()
 
@@ -78,7 +79,7 @@ def test_an_empty_case_is_no_obstacle(run: Path) -> None:
     (run / "case").mkdir()
     assert claim(run, "case").case == run / "case"
     (run / "case/x").touch()
-    assert claim(run, "case", earlier_case=run / "case").case == run / "case"
+    assert claim(run, "case", earlier=Room(run / "case")).case == run / "case"
 
 
 @pytest.mark.parametrize("kind", ["full", "file", "link"])

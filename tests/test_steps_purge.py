@@ -16,7 +16,7 @@ import pytest
 from tests.test_node_neighbour import another_run
 from tests.undeletable import can_be_immutable, can_mount, immutable, mounted
 
-from byos_run.model import Job, Left, Output, Place, Published, PublishSettings, Purged, PurgeSettings, S3Url
+from byos_run.model import Attempt, Job, Left, Output, Place, Published, PublishSettings, Purged, PurgeSettings, S3Url
 from byos_run.node.files import Snapshot, identity_of, snapshot
 from byos_run.node.journal import open_journal
 from byos_run.node.scratch import Room, become, claim_room, make_stage
@@ -349,14 +349,15 @@ def test_hard_links_all_go(make: Make) -> None:
 
 
 def test_scratch_outside(make: Make) -> None:
-    """The scratch directory goes with its marker; its base stays."""
+    """The scratch directory goes with its marker, and the base that was made for it."""
     scene = make(scratch="../base")
     assert scene.room.scratch is not None
     write(scene.room.scratch / ".byos-stage-old/half")
 
     purged = scene.purge()
 
-    assert (purged.left, scene.tree(), os.listdir(scene.run.parent / "base")) == ((), [".byos/journal.jsonl"], [])
+    assert (purged.left, scene.tree()) == ((), [".byos/journal.jsonl"])
+    assert not (scene.run.parent / "base").exists()
 
 
 def test_scratch_outside_keeps_what_the_bucket_lacks(make: Make) -> None:
@@ -370,7 +371,7 @@ def test_scratch_outside_keeps_what_the_bucket_lacks(make: Make) -> None:
     assert [item.path for item in purged.left if not item.expected] == [str(new)]
     scene.acknowledge(new)
     assert scene.purge().left == ()
-    assert os.listdir(scene.run.parent / "base") == []
+    assert not (scene.run.parent / "base").exists()
 
 
 def test_what_is_kept_of_a_scratch_outside_comes_home(make: Make) -> None:
@@ -381,7 +382,7 @@ def test_what_is_kept_of_a_scratch_outside_comes_home(make: Make) -> None:
 
     assert scene.tree() == [".byos/journal.jsonl", "case/d/log.out"]
     assert reasons(purged) == {"case/d/log.out": ("purge.keep", True)}
-    assert os.listdir(scene.run.parent / "base") == []
+    assert not (scene.run.parent / "base").exists()
 
 
 def test_another_directory_in_the_cases_place(make: Make) -> None:
@@ -462,12 +463,17 @@ def test_the_certificate(make: Make) -> None:
     write(scene.run / bad)
     purged = scene.purge()
     document = certificate(
-        purged=purged, job=scene.job, place=scene.place, run_id="1" * 32, exit_code=74, whose="byos-run's"
+        purged=purged,
+        job=scene.job,
+        place=scene.place,
+        attempt=Attempt("1" * 32, 1, 0.0),
+        exit_code=74,
+        whose="byos-run's",
     )
 
     assert json.loads(json.dumps(document)) == document
     assert document["left"]["paths"][0] == {
-        "path": "case/%FF", "reason": "the bucket has not acknowledged it as it is now", "expected": False,
+        "path": "case/%FF", "name_escaped": True, "reason": "the bucket has not acknowledged it as it is now", "expected": False,
     }  # fmt: skip
     assert (document["left"]["entries"], document["left"]["unexpected"]) == (5, 1)
     assert (document["deleted"]["files"], document["complete"]) == (purged.files, False)
@@ -476,11 +482,37 @@ def test_the_certificate(make: Make) -> None:
     assert document["after_this"] == [str(scene.run.parent / "unpacked")]
 
 
+def test_names_in_the_certificate_are_unambiguous(make: Make) -> None:
+    """A line feed, a backslash, a percent sign and bytes that are not UTF-8: each name is told from every other."""
+    names = ["a\nb", r"a\x0ab", "a%FF", os.fsdecode(b"a\xff"), r"a\xff"]
+    purged = Purged(5, 0, 0, (Left(names[3], "kept", True), Left(names[2], "kept", True)), paths=tuple(names))
+    scene = make()
+    document = certificate(
+        purged=purged,
+        job=scene.job,
+        place=scene.place,
+        attempt=Attempt("1" * 32, 2, 0.0),
+        exit_code=0,
+        whose="byos-run's",
+    )
+
+    told = json.loads(json.dumps(document))
+    assert told["attempt"] == 2
+    assert told["deleted"]["paths"] == ["a\nb", r"a\x0ab", "a%FF", "a%FF", r"a\xff"]
+    assert told["deleted"]["names_escaped"] == [3]
+    assert [item.get("name_escaped") for item in told["left"]["paths"]] == [True, None]
+
+
 def test_the_certificate_of_a_clean_purge(make: Make) -> None:
     """What goes after it: the journal and the unpacked program."""
     scene = make()
     document = certificate(
-        purged=scene.purge(), job=scene.job, place=scene.place, run_id="1" * 32, exit_code=0, whose="solver's"
+        purged=scene.purge(),
+        job=scene.job,
+        place=scene.place,
+        attempt=Attempt("1" * 32, 1, 0.0),
+        exit_code=0,
+        whose="solver's",
     )
 
     assert document["complete"]
@@ -492,7 +524,12 @@ def test_the_certificate_is_bounded(make: Make) -> None:
     scene = make()
     purged = Purged(5000, 1, 1, tuple(reasons_of(3000)), lost=tuple(f"lost{n}" for n in range(2000)))
     document = certificate(
-        purged=purged, job=scene.job, place=scene.place, run_id="1" * 32, exit_code=74, whose="byos-run's"
+        purged=purged,
+        job=scene.job,
+        place=scene.place,
+        attempt=Attempt("1" * 32, 1, 0.0),
+        exit_code=74,
+        whose="byos-run's",
     )
 
     assert (document["left"]["entries"], len(document["left"]["paths"])) == (3000, 1000)

@@ -97,6 +97,8 @@ class Run:
                 wire=self.wire, job=job, run_id=self.run_id, digest=self.digest, status=self._status(),
                 is_dead=neighbour.is_dead, stop=self.stop, say=book.log.info,
             )  # fmt: skip
+            if self.continues and self.digest != claim.digest_of(job, fetch.keys_of(self.fetched, asked=job.input)):
+                book.warn(sentences.ANOTHER_RUN)
         if told := sentences.clock_line(self.wire.line.clock.offset_s):
             book.warn(told)
         return claimed
@@ -200,10 +202,9 @@ class Run:
 
     def _fetch(self) -> None:
         job, earlier = self.job, self.opened.earlier
-        earlier_case = earlier.room.case if earlier and earlier.room else None
         self.room = scratch.claim_room(
             scratch=job.scratch, run_directory=self.place.run_directory, environ=self.place.environ, run_id=self.run_id,
-            earlier_case=earlier_case,
+            earlier=earlier.room if earlier else None,
         )  # fmt: skip
         self.case = Case(self.room.case, self.case.log)
         self.journal.placed(self.room)
@@ -382,7 +383,7 @@ class Run:
         secrets = [str(path.relative_to(self.place.run_directory)) for path in secret_files(self.place)]
         with self.book.phase("purge", quiet=True):
             self.purged = purge.purge(job=self.job, place=self.place, room=self.room, grounds=grounds, secrets=secrets)
-        self.book.log.info(sentences.purged_line(self.purged))
+        self.book.log.info(sentences.purged_line(self.purged, never=self.job.purge.when == "never"))
         for item in [item for item in self.purged.left if not item.expected][:_NAMED]:
             self.book.log.error(f"left: {item.path}: {item.reason}")
 
@@ -407,11 +408,8 @@ class Run:
 
     def meaning_of(self, code: int, whose: str) -> str:
         """What *code* means here, where that is not what it usually means; else ""."""
-        if whose == "the solver's":
-            return "the solver failed"
-        if code == errors.StoreUnreachable.code and self.recorded:
-            return "the outputs are whole in the bucket; the certificate of the purge, which is printed above, is not"
-        return ""
+        never, solved = self.purged is not None and self.job.purge.when == "never", self.solved is not None
+        return sentences.meaning(code, whose, solved=solved, recorded=self.recorded, never_purged=never)
 
     def _ending(self, code: int, whose: str) -> dict[str, Any]:
         """What the last heartbeat says more than those before it."""
@@ -429,14 +427,15 @@ class Run:
         if not code and self.stop.cut and self.purged is None:
             code = errors.Stopped.code
         if not code and not self.recorded:
-            code = self.ended_by.code if self.ended_by and self.solved is None else errors.Unpublished.code
+            ended_it = self.solved is None or isinstance(self.ended_by, errors.AccessRefused)
+            code = self.ended_by.code if self.ended_by and ended_it else errors.Unpublished.code
         if self.purged is not None and not self.purged.complete and not code:
             code = errors.PurgeIncomplete.code
         return code, whose
 
     def _certify(self, purged: Purged, code: int, whose: str) -> int:
         document = purge.certificate(
-            purged=purged, job=self.job, place=self.place, run_id=self.run_id, exit_code=code, whose=whose,
+            purged=purged, job=self.job, place=self.place, attempt=self.attempt, exit_code=code, whose=whose,
             behind=self.delivery.behind if self.delivery else (),
         )  # fmt: skip
         wire = self.wire.until(stop=self.stop.unless_cut)

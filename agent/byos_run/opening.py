@@ -63,6 +63,7 @@ class Opened:
             workspace.remove_marked(room.scratch, run_directory=self.place.run_directory)
         elif self.place.run_directory in room.case.parents:
             workspace.remove_tree(room.case, identity=room.identity)
+        workspace.remove_made(room)
 
     def ours(self) -> set[str]:
         """Paths in the run directory that never go into the case: the program, the job file, what holds secrets."""
@@ -143,7 +144,9 @@ def open_run(*, job: Job, place: Place, stop: Stop, book: Book) -> Opened:
         book.log.info(told)
     earlier = opened.earlier()
     _refuse_case(earlier, opened, job=job, place=place)
-    continues = earlier is not None and _can_continue(earlier, opened, job)
+    continues = earlier is not None and _can_continue(earlier, opened)
+    if continues and earlier is not None:
+        _refuse_two_runs(earlier, opened, job)
     room = scratch.Room(place.run_directory / "case")
     if continues and earlier is not None and earlier.room is not None:
         book.log.info("an earlier attempt here solved the case; publishing, recording and purging what it left")
@@ -184,14 +187,23 @@ def forget_secrets(place: Place) -> list[str]:
     return [left.path for left in map(workspace.remove_file_now, secret_files(place)) if left is not None]
 
 
-def _can_continue(earlier: Earlier, opened: Journal, job: Job) -> bool:
+def _refuse_two_runs(earlier: Earlier, opened: Journal, job: Job) -> None:
+    """What is left to publish belongs to the output of the run that made it."""
+    if earlier.output != str(job.output):
+        opened.close()
+        here = f"this directory holds outputs of a run that could not publish them all to {earlier.output}"
+        raise errors.UsageError(
+            [f"output is {job.output}, but {here}"],
+            hint=f'start once with output = "{earlier.output}", which only publishes; or start elsewhere',
+        )
+
+
+def _can_continue(earlier: Earlier, opened: Journal) -> bool:
     return (
         earlier.solved is not None
         and not earlier.solved.stopped_by  # a solver that was stopped is started again
         and earlier.room is not None
         and earlier.room.case.is_dir()
-        and earlier.output == str(job.output)
         and not earlier.manifest_key  # it published all, and this is a new run
-        and not job.again
         and opened.load_snapshot("case") is not None
     )

@@ -33,13 +33,14 @@ from byos_run.node.process import Running
 from byos_run.node.scratch import Room
 from byos_run.node.volumes import network_kind, read_mounts
 from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened
-from byos_run.steps import claim, purge
+from byos_run.steps import purge
 from byos_run.steps.ahead import Ahead
 from byos_run.steps.behind import Behind
 from byos_run.steps.gather import Standing, WhileRunning
 from byos_run.steps.live import Live
 from byos_run.steps.packing import BUNDLES, Packing
 from byos_run.steps.publish import Outcome, Publisher
+from byos_run.steps.strangers import WRITER
 from byos_run.steps.worth import in_order
 
 _LIVE_S = 60.0
@@ -86,7 +87,8 @@ class Publishing:
         self._tail: Callable[[], Standing] | None = None
         self._slot_cores = opened.launch.slot.count
         self._bundles = itertools.count(1)
-        self._packing = Packing(Globs.of(opened.job.publish.compress), Globs.of(opened.job.publish.bundle))
+        settings = opened.job.publish
+        self._packing = Packing(*map(Globs.of, (settings.compress, settings.bundle, opened.job.resume.files)))
         self._ledger = ledger
         if opened.continues and opened.earlier is not None:
             own = str(opened.own_directory)
@@ -307,7 +309,7 @@ class Publishing:
         opened = self._opened
         return Publisher(
             wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
-            writer=(claim.WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged, uploads=self._ledger,
+            writer=(WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged, uploads=self._ledger,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
             budget=budget or Budget(self._slot_cores), bundle_name=self._bundle_name,
         )  # fmt: skip

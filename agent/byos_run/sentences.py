@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from byos_run import log
+from byos_run import errors, log
 from byos_run.model import Fetched, Phase, Published, Purged, Solved
 from byos_run.steps.fetch import fetched_line
 
 _NAMED = 10
 _CLOCK_S = 60.0
+ANOTHER_RUN = "the job file asks for another run than the one here: this start publishes what that left; start again for the other"
 
 
 def clock_line(offset_s: float) -> str:
@@ -58,9 +59,24 @@ def _ended(solved: Solved) -> str:
     return f"signal {solved.signal}" if solved.signal is not None else f"exit {solved.exit_code}"
 
 
-def purged_line(purged: Purged) -> str:
+def purged_line(purged: Purged, *, never: bool) -> str:
+    if never:
+        return 'nothing was purged, as purge.when is "never": all stays, .byos/ too'
     left = f"; {log.count(len(purged.left), 'entry', 'entries')} left" if purged.left else "; nothing is left"
     return f"purged {log.count(purged.files, 'file')}, {log.size(purged.size_bytes)}{left}"
+
+
+def meaning(code: int, whose: str, *, solved: bool, recorded: bool, never_purged: bool) -> str:
+    """What *code* means at the end of this run, where that is not what the table of codes says; else ""."""
+    if whose == "the solver's":
+        return "the solver failed"
+    if not code and never_purged:
+        return 'outputs whole in the bucket; nothing was purged, as purge.when is "never"'
+    if code == errors.AccessRefused.code and solved:
+        return "the store refused the keys or the permission; what it lacks stays here, and the next start only publishes"
+    if code == errors.StoreUnreachable.code and recorded:
+        return "the outputs are whole in the bucket; the certificate of the purge, which is printed above, is not"
+    return ""
 
 
 def phases(items: Sequence[Phase]) -> Iterator[str]:

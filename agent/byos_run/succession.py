@@ -47,6 +47,7 @@ class Succession:
         """The case of an earlier attempt here, as it was fetched."""
         self.resumed: list[resuming.Resumed] = []
         here = opened.earlier if opened.continues else None
+        self._sent_here = _keys_of(opened)
         self.is_resumed = bool(here and here.resumed)
         self.attempts = {
             (item["key"], str(item.get("etag"))): int(item["attempt"]) for item in self.earlier.equal.values()
@@ -134,7 +135,7 @@ class Succession:
         return Handed(
             outputs=there,
             lost=[Unpublished(str(item.get("path")), reason.format(item.get("attempt"))) for item in gone],
-            stale=sorted({*self.earlier.keys, *vanished} - listed),
+            stale=sorted({*self.earlier.keys, *self._sent_here, *vanished} - listed),
             attempts=self.attempts,
             resumed={"command": list(command), "files": [item.document for item in self.resumed]}
             if self.resumed
@@ -155,3 +156,13 @@ class Succession:
             self._inventory.remove()
         except errors.ByosError as error:
             self._opened.book.warn(f"the inventory stays: {error.message}")
+
+
+def _keys_of(opened: Opened) -> set[str]:
+    """What the journal of an attempt here knows as acknowledged below this prefix: the inventory may lag behind it."""
+    here = opened.earlier
+    if here is None or here.output != str(opened.job.output):
+        return set()
+    sent = (*here.acknowledged.values(), *here.behind)
+    own = opened.own_directory
+    return {*(item.key for item in sent if item.output.root != own), *here.vanished}

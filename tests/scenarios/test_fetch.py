@@ -177,3 +177,16 @@ def told_in(bucket):
     keys = [key for key in bucket.sizes("out/run/") if "_byos/inventory/" in key]
     told = (json.loads(zstandard.ZstdDecompressor().stream_reader(bucket.get(key)).read()) for key in keys)
     return {item["path"] for document in told for item in document["outputs"]}
+
+
+def test_above_several_runs_objects_come_as_they_are_and_that_is_said(run_byos, bucket, fetch):
+    """One line says how many runs there are, and whose prefix to fetch instead."""
+    for name in ("a", "b"):
+        asked = job(bucket, "echo 1 > x.out", publish={"compress": ["*.out"]})
+        assert 0 == run_byos({**asked, "output": bucket.url(f"doe/{name}")}, platform=True).code
+    ran, found = fetch("doe/")
+
+    assert 0 == ran.code, ran.output
+    assert "holds outputs of 2 runs: each object comes as it is" in ran.output
+    assert f"fetch its own prefix, {bucket.url('doe/a/')}" in ran.output
+    assert {"a/x.out.zst", "b/x.out.zst"} <= set(found)

@@ -172,6 +172,17 @@ def test_a_file_that_would_take_the_key_of_a_compressed_one_is_refused(run_byos,
     assert ["a.dat", "a.dat.zst"] == sorted(item["path"] for item in unpublished)
 
 
+def test_what_a_later_attempt_resumes_from_is_never_bundled(run_byos, bucket):
+    """A bundle waits until it is full; the newest restart must not."""
+    settings = {"bundle": ["*.rst", "*.csv"]}
+    asked = job(bucket, "echo 1 > a.rst; echo 2 > b.csv; echo 3 > c.csv", publish=settings, resume={"files": ["*.rst"]})
+    ran = run_byos(asked, platform=True)
+
+    assert 0 == ran.code, ran.output
+    assert {"a.rst": 2} == outputs(bucket)
+    assert 1 == len(bundle_keys(bucket))
+
+
 def test_the_bundles_of_an_earlier_attempt_go_with_it(run_byos, bucket):
     """A run again under another digest: objects of the earlier manifest that it did not write are gone."""
     asked = job(bucket, MANY, publish={"bundle": ["rows/*"]})

@@ -191,16 +191,25 @@ def test_a_permission_lost_for_one_output_lists_that_one(run_byos, bucket):
 
 
 def test_keys_revoked_while_publishing_end_it_and_the_files_stay(run_byos, bucket):
-    """Refused everywhere from the third output on: the rest is not tried one by one, but listed; nothing is deleted."""
-    revoked = Rule(Refuse(403, "InvalidAccessKeyId"), nth=tuple(range(3, 10_000)), key=r"/out/run/")
+    """77; the rest is not tried one by one, but listed; nothing is deleted, and the next start, with keys, only publishes."""
+    revoked = Rule(Refuse(403, "InvalidAccessKeyId"), key=r"/out/run/")
     with faulty(bucket) as (proxy, store):
-        described = asked(bucket, publish={"while_running": False})
+        command = "echo ran >> runs; for i in {1..200}; do echo $i > small.$i; done"
+        described = asked(bucket, command, publish={"while_running": False, "priority": ["small.1"]})
         proxy.tell(Rule(Call(lambda: proxy.tell(revoked)), key=r"small\.1$", method="PUT"))
         ran = run_byos(described, store=store, platform=True)
 
-    assert 74 == ran.code, ran.output
-    assert "could not be published" in ran.output
-    assert {f"case/{name}" for name in SIZES} <= set(ran.left())
+        assert 77 == ran.code, ran.output
+        assert "could not be published: small." in ran.output
+        assert "the next start only publishes" in ran.output.splitlines()[-1]
+        assert {"byos.toml", ".byos/", "case/runs", *(f"case/small.{number}" for number in range(1, 201))} <= set(ran.left())
+        assert "config" not in ran.left()
+        proxy.tell()
+        again = run_byos(described, store=store, platform=True, directory=ran.directory)
+
+    assert 0 == again.code, again.output
+    assert b"ran\n" == bucket.get("out/run/runs")
+    assert [] == again.left()
 
 
 @pytest.mark.parametrize("behind", ["deleted", "replaced"])

@@ -20,7 +20,7 @@ from byos_run.model import FetchSettings, Place, S3Url
 from byos_run.node import cores, scratch
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Stop
-from byos_run.steps.fetch import Fetcher, fetched_line, locate
+from byos_run.steps.fetch import Fetcher, Input, fetched_line, locate
 from byos_run.steps.settle import settle_fetch
 from byos_run.terminal import Terminal
 
@@ -69,6 +69,8 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
             _restore(record, wire=wire_of(source.bucket), settings=settings, room=room, book=book)
             return 0
         inputs = locate([source], wire_of=wire_of)
+        if told := _runs_in(source, inputs):
+            book.warn(told)
         with (
             book.phase("fetch", total_bytes=sum(item.size_bytes for item in inputs)) as count,
             Fetcher(
@@ -84,6 +86,18 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
         session.close()
         outlet.close(within_s=_LAST_WORDS_S)
     return 0
+
+
+def _runs_in(source: S3Url, inputs: Sequence[Input]) -> str:
+    """Above several runs each object is what it is: which file of which run it would be, two runs may say differently."""
+    end = "_byos/manifest.json"
+    runs = [str(item.url)[: -len(end)] for item in inputs if item.url.key.endswith(f"/{end}")]
+    if not source.is_prefix or not runs:
+        return ""
+    return (
+        f"{source} holds outputs of {log.count(len(runs), 'run')}: each object comes as it is, compressed and bundled ones too; "
+        f"for the files of a run fetch its own prefix, {errors.printable(min(runs))}"
+    )
 
 
 def _record_of(source: S3Url, wire: Wire) -> Record | None:

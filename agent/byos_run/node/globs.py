@@ -39,6 +39,17 @@ def escaped(path: str) -> str:
     return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
+def has_open_class(text: str) -> bool:
+    """Whether a "[" in *text* has no "]", and so stands for itself."""
+    place = text.find("[")
+    while place >= 0:
+        end = _class_end(text, place)
+        if not end:
+            return True
+        place = text.find("[", end + 1)
+    return False
+
+
 @dataclass(frozen=True)
 class Globs:
     """Several globs; a path matches if one of them does."""

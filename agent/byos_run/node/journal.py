@@ -67,8 +67,8 @@ class Journal:
 
     def placed(self, room: Room) -> None:
         """Where the case lies: before it is made, and again when it is."""
-        record = {"t": "place", "case": str(room.case), "scratch": str(room.scratch or ""), "identity": room.identity}
-        self._append(record, sync=True)
+        places = {"case": str(room.case), "scratch": str(room.scratch or ""), "made": str(room.made or "")}
+        self._append({"t": "place", **places, "identity": room.identity}, sync=True)
 
     def phase(self, name: str) -> None:
         self._append({"t": "phase", "name": name}, sync=True)

@@ -75,9 +75,9 @@ def _begun(record: dict[str, Any], before: Earlier | None) -> Earlier:
 
 def _tell(earlier: Earlier, kind: str, record: dict[str, Any]) -> None:
     if kind == "place":
-        scratch = Path(record["scratch"]) if record["scratch"] else None
+        scratch, made = (Path(record[name]) if record.get(name) else None for name in ("scratch", "made"))
         identity = record["identity"]
-        earlier.room = Room(Path(record["case"]), scratch, (identity[0], identity[1]) if identity else None)
+        earlier.room = Room(Path(record["case"]), scratch, (identity[0], identity[1]) if identity else None, made)
     elif kind == "phase":
         earlier.phases.append(record["name"])
     elif kind == "solved":

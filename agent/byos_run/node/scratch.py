@@ -44,6 +44,8 @@ class Room:
     """The marked directory outside the run directory that holds the case; None if the case is in the run directory."""
     identity: tuple[int, int] | None = None
     """(device, inode) of the case, once it is made."""
+    made: Path | None = None
+    """The highest of the directories that were made for the case, or for *scratch*, to lie in."""
 
 
 def refuse_run_directory(run_directory: Path, *, home: str) -> None:
@@ -63,26 +65,28 @@ def claim_room(
     run_directory: Path,
     environ: Mapping[str, str],
     run_id: str,
-    earlier_case: Path | None = None,
+    earlier: Room | None = None,
     need_bytes: int = 0,
     need_inodes: int = 0,
 ) -> Room:
     """Settle where the case lies and make what it lies in; the case itself is made by :func:`become`.
 
-    *earlier_case*: the case of an earlier attempt, as the journal names it: the one that may already hold files.
+    *earlier*: that of an earlier attempt here, as the journal names it: its case may already hold files.
     Raises UsageError for a case that is not empty and not ours, NodeUnfit if no directory can be used.
     """
     if scratch == OUTSIDE:
         return _make_outside(base_outside(environ, need_bytes, need_inodes), run_directory, run_id)
-    refuse_case(scratch=scratch, run_directory=run_directory, earlier_case=earlier_case)
+    refuse_case(scratch=scratch, run_directory=run_directory, earlier_case=earlier.case if earlier else None)
     case = Path(os.path.normpath(run_directory / scratch))
+    made = earlier.made if earlier is not None and earlier.made in (case, *case.parents) else None
+    made = made or _missing(case.parent if run_directory in case.parents else case)
     if run_directory not in case.parents:
-        return _make_outside(case, run_directory, run_id)
+        return replace(_make_outside(case, run_directory, run_id), made=made)
     try:
         case.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NodeUnfit(f"cannot make '{case.parent}': {error.strerror}") from error
-    return Room(case)
+    return Room(case, made=made)
 
 
 def refuse_case(*, scratch: str, run_directory: Path, earlier_case: Path | None) -> None:
@@ -92,6 +96,14 @@ def refuse_case(*, scratch: str, run_directory: Path, earlier_case: Path | None)
         raise UsageError([f"scratch = '{scratch}' is the run directory itself, or above it"])
     if scratch != OUTSIDE and run_directory in case.parents:
         _refuse_foreign(case, earlier_case)
+
+
+def _missing(path: Path) -> Path | None:
+    """The highest directory on the way to *path* that is not there."""
+    missing = None
+    while not os.path.lexists(path):
+        missing, path = path, path.parent
+    return missing
 
 
 def make_stage(case: Path, *, name: str) -> Path:
@@ -205,8 +217,12 @@ def _unfit(base: Path, need_bytes: int, need_inodes: int) -> str:
 def _make_outside(base: Path, run_directory: Path, run_id: str) -> Room:
     scratch = base / f"byos-{run_id}"
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir(mode=0o700)
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir(mode=0o700)
+        except FileNotFoundError:  # a neighbour's run, which had made the base, has ended and taken it away
+            base.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir(mode=0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(scratch / MARKER, flags, 0o600), "w", encoding="utf-8") as marker:
             json.dump({"run_id": run_id, "run_directory": str(run_directory)}, marker)

@@ -29,7 +29,7 @@ from byos_run.model import Identity, Left
 from byos_run.node.files import identity_of
 from byos_run.node.inodes import HardLinks, give_permissions, retried
 from byos_run.node.removed import Removed, Verdict, spare_nothing
-from byos_run.node.scratch import MARKER, is_marked
+from byos_run.node.scratch import MARKER, Room, is_marked
 from byos_run.node.tree import DIRECTORY, PATH_ONLY, Descent
 from byos_run.node.volumes import mounts_below, read_mounts
 
@@ -136,6 +136,19 @@ def remove_if_empty(path: Path) -> None:
     """Delete the directory *path* if nothing is in it."""
     with suppress(OSError):
         os.rmdir(path)
+
+
+def remove_made(room: Room) -> int:
+    """Delete the directories that were made for *room* to lie in, as far as they are empty; how many went."""
+    above = (room.scratch or room.case).parent
+    count = 0
+    while room.made is not None and room.made in (above, *above.parents) and is_own_directory(above):
+        try:
+            os.rmdir(above)
+        except OSError:
+            break
+        above, count = above.parent, count + 1
+    return count
 
 
 def remove_if_unchanged(root: Path, path: str, *, identity: Identity) -> bool:

@@ -3,7 +3,8 @@
 1. The bucket exists; ``_byos/status.json``, ``manifest.json`` and the inventories are read.
 2. A heartbeat older than the lease, by the store's clock, is dead; so is one whose process is seen to be dead on this node.
    A younger one is watched until it is old, or changes: then its run lives, and we leave.
-3. The same digest and a complete manifest: nothing to do. Else objects that no attempt of ours wrote are strangers.
+3. The same digest and a complete manifest, and the bucket has what it lists: nothing to do. Else objects that no attempt of ours
+   wrote are strangers; those whose metadata names an attempt that died before it could list them go with what it did list.
 4. The claim: status.json written if it is absent, or if it is still the one that was read. Exactly one of several wins.
 5. Its half uploads are aborted, its manifest and certificate move to ``_byos/attempts/N/``. Who fails at that releases the claim.
 
@@ -19,8 +20,8 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from byos_run import errors
@@ -31,12 +32,11 @@ from byos_run.errors import printable
 from byos_run.model import Attempt, Job, S3Url, Stop
 from byos_run.node.pool import Pool
 from byos_run.steps import inventory
-from byos_run.steps.inherited import Inherited, inherited, number
+from byos_run.steps.inherited import Inherited, inherited, number, still_there
+from byos_run.steps.strangers import refuse_strangers, unlisted
 
-WRITER = "byos-run"
-"""Metadata name by which an object tells which run wrote it."""
 _WATCH_EVERY_S = 1.0
-_NAMED_STRANGERS = 5
+_MOST_FOLLOWED = 32
 _BEAT_PATIENCE_S = 10.0
 _ABORTS_AT_ONCE = 8
 
@@ -56,13 +56,12 @@ class Claim:
 class Hold:
     """The claim, kept by heartbeats. Safe to use from two threads."""
 
-    def __init__(self, wire: Wire, key: str, *, etag: str, attempt: Attempt) -> None:
+    def __init__(self, wire: Wire, key: str, *, etag: str, attempt: Attempt, follows: Sequence[str]) -> None:
         self._wire = wire.until(patience_s=_BEAT_PATIENCE_S)
         self._patience_s = _BEAT_PATIENCE_S
         self._key = key
         self._etag = etag
-        self._run_id = attempt.run_id
-        self._number = attempt.number
+        self._own = {"run_id": attempt.run_id, "attempt": attempt.number, "follows": follows}
         self._lock = threading.Lock()
         self.lost = False
 
@@ -71,7 +70,7 @@ class Hold:
         with self._lock:
             if self.lost:
                 return
-            body = document({**status, "run_id": self._run_id, "attempt": self._number})
+            body = document({**status, **self._own})
             try:
                 wire = self._wire.until(patience_s=self._patience_s)
                 self._etag = objects.put(wire, self._key, body, if_match=self._etag)
@@ -91,7 +90,7 @@ class Hold:
             found = objects.get(self._wire, self._key)
         except errors.ByosError:
             return
-        if found is None or parsed(found.body).get("run_id") != self._run_id:
+        if found is None or parsed(found.body).get("run_id") != self._own["run_id"]:
             self.lost = True
         else:
             self._etag = found.etag
@@ -133,14 +132,21 @@ def claim(
     before = parsed(held.body) if held else {}
     earlier = left.read(inventories=bool(held))
     attempt = Attempt(run_id, max(number(before.get("attempt")), earlier.attempt) + 1, wire.line.clock.now())
-    complete = not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest
-    if not complete and not job.publish.overwrite:
-        _refuse_strangers(wire, job.output, ours=earlier.keys, first=not held and not left.manifest, say=say)
-    status = {**status, "run_id": run_id, "attempt": attempt.number}
+    equal = not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest
+    complete = equal and _is_whole(wire, earlier, prefix=job.output, say=say)
+    follows = _followed(before)
+    untold: set[str] = set()
+    if not complete and (not job.publish.overwrite or (held and before.get("phase") != "over")):
+        writers = {*follows, *(str(item.get("run_id")) for item in (left.manifest, *left.told))}
+        strangers, untold = unlisted(
+            wire, job.output, ours=earlier.keys, writers=writers, first=not held and not left.manifest, say=say
+        )
+        refuse_strangers(() if job.publish.overwrite else strangers, job.output)
+    status = {**status, "run_id": run_id, "attempt": attempt.number, "follows": follows}
     etag = _take(wire, f"{below}status.json", held, status, where=job.output)
-    hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt)
+    hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt, follows=follows)
     earlier = left.read(inventories=bool(held))  # what the dead one wrote while we watched
-    return Claim(attempt, earlier, digest, complete, len(left.told)), hold
+    return Claim(attempt, replace(earlier, keys=earlier.keys | untold), digest, complete, len(left.told)), hold
 
 
 def look(
@@ -189,9 +195,10 @@ def take_over(wire: Wire, output: S3Url, claimed: Claim, *, announce: Callable[[
 
     Raises AccessRefused (s3:DeleteObject), StoreUnreachable, Stopped.
     """
-    if claimed.complete:
-        return
     below = f"{output.key}_byos/"
+    if claimed.complete:  # its manifest stays what is true of the outputs; its certificate must outlive ours
+        _copy_certificate(wire, below, claimed.earlier.manifest)
+        return
     manifest = objects.get(wire, f"{below}manifest.json") if claimed.earlier.manifest else None
     if manifest or claimed.inventories:
         announce(number(claimed.earlier.manifest.get("attempt")))
@@ -359,37 +366,22 @@ def _wait_for_the_dead(
     return held
 
 
-def _refuse_strangers(
-    wire: Wire, output: S3Url, *, ours: Collection[str], first: bool, say: Callable[[str], None]
-) -> None:
-    strangers: list[str] = []
-    try:
-        for item in objects.listed(wire, output.key):
-            inside = item.key[len(output.key) :]
-            if not inside or inside.startswith("_byos/") or item.key in ours:
-                continue
-            if first or not _written_by_us(wire, item.key):
-                strangers.append(item.key)
-            if len(strangers) > _NAMED_STRANGERS:
-                break
-    except errors.AccessRefused:
-        say(f"{output} cannot be listed with these credentials: objects of others there would not be noticed")
-        return
-    if strangers:
-        named = ", ".join(repr(printable(key)) for key in strangers[:_NAMED_STRANGERS])
-        more = ", …" if len(strangers) > _NAMED_STRANGERS else ""
-        raise errors.UsageError(
-            [f"output {output} holds objects that no run of byos-run wrote: {named}{more}"],
-            hint="choose an empty prefix, or allow it with publish.overwrite = true",
+def _is_whole(wire: Wire, earlier: Inherited, *, prefix: S3Url, say: Callable[[str], None]) -> bool:
+    """Whether the bucket still has what the complete manifest lists; if not, that is said."""
+    _, gone = still_there(wire, list(earlier.equal.values()), prefix=prefix)
+    if gone:
+        say(
+            f"an equal run was complete, but {prefix} has {len(gone):,} of its {len(earlier.equal):,} outputs no more as it left "
+            f"them (first: {printable(str(gone[0].get('path')))}): it is run again"
         )
+    return not gone
 
 
-def _written_by_us(wire: Wire, key: str) -> bool:
-    """An attempt that was killed left no manifest, but each of its objects names it."""
-    try:
-        return f"x-amz-meta-{WRITER}" in wire.request("HEAD", key).headers
-    except errors.NoSuchObject:
-        return True
+def _followed(before: Mapping[str, Any]) -> list[str]:
+    """Run ids of the attempts before this one, the newest first, as the last heartbeat tells them."""
+    earlier = before.get("follows")
+    ids = [before.get("run_id"), *(earlier if isinstance(earlier, list) else ())]
+    return [each for each in ids if isinstance(each, str) and each][:_MOST_FOLLOWED]
 
 
 def _take(wire: Wire, key: str, held: Small | None, status: Mapping[str, Any], *, where: S3Url) -> str:
@@ -405,9 +397,17 @@ def _take(wire: Wire, key: str, held: Small | None, status: Mapping[str, Any], *
 
 def _set_aside(wire: Wire, below: str, manifest: Small) -> None:
     """Manifest and certificate of the earlier attempt move, manifest first: it is what a reader looks for."""
-    attempt = number(parsed(manifest.body).get("attempt"))
-    for name in ("manifest.json", "purge.json"):
-        found = manifest if name == "manifest.json" else objects.get(wire, below + name)
-        if found:
-            objects.put(wire, f"{below}attempts/{attempt}/{name}", found.body)
-            objects.delete(wire, below + name)
+    told = parsed(manifest.body)
+    objects.put(wire, f"{below}attempts/{number(told.get('attempt'))}/manifest.json", manifest.body)
+    objects.delete(wire, f"{below}manifest.json")
+    if _copy_certificate(wire, below, told):
+        objects.delete(wire, f"{below}purge.json")
+
+
+def _copy_certificate(wire: Wire, below: str, manifest: Mapping[str, Any]) -> bool:
+    """Copy a certificate to the attempt that wrote it, or of the *manifest* if it does not tell; whether there is one."""
+    found = objects.get(wire, f"{below}purge.json")
+    if found is not None:
+        attempt = number(parsed(found.body).get("attempt")) or number(manifest.get("attempt"))
+        objects.put(wire, f"{below}attempts/{attempt}/purge.json", found.body)
+    return found is not None

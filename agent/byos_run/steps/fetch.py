@@ -192,6 +192,11 @@ def as_read(inputs: Sequence[Input], fetched: Sequence[Fetched]) -> list[tuple[S
     return [(item.url, read.get(str(item.url), item.etag), item.version_id) for item in inputs]
 
 
+def keys_of(fetched: Sequence[Fetched], *, asked: Sequence[S3Url]) -> list[tuple[S3Url, str, str]]:
+    """What :func:`as_read` gave, long after; *asked*: ``Job.input``, since a prefix was listed without versions."""
+    return [(item.url, item.etag, item.version_id if item.url in asked else "") for item in fetched]
+
+
 def refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
     """Raises NodeUnfit before the first byte if the disk cannot hold what the archives say they hold."""
     need_bytes = sum(plan.total_bytes for plan in plans) + _BYTES_KEPT

@@ -134,13 +134,20 @@ def still_there(
     """
     if not items:
         return [], []
+    may_list = True
     try:
         found = {item.key: item.etag for item in objects.listed(wire, prefix.key)}
     except errors.AccessRefused:
-        found = {}
+        found, may_list = {}, False
 
     def etag_of(key: str) -> tuple[str, str]:
-        facts = objects.head(wire, key)
+        try:
+            facts = objects.head(wire, key)
+        except errors.AccessRefused as error:
+            # Without s3:ListBucket AWS does not say 404; a HEAD's answer has no body that would name the error.
+            if may_list or error.error_code not in ("", "AccessDenied"):
+                raise
+            facts = None
         return key, facts.etag if facts else ""
 
     # A listing may lack a key (a backslash, "//"): HEAD has the last word.

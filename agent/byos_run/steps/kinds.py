@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from byos_run.bucket import url as s3url
 from byos_run.errors import printable
 from byos_run.model import Figure, Plot, S3Url
+from byos_run.node.globs import has_open_class
 
 BLANKS = " \t\r\n\f\v\xa0\u200b\ufeff"
 """What spreadsheets and editors leave around a value: stripped."""
@@ -179,15 +180,28 @@ def plot(raw: str) -> Plot:
     match = re.fullmatch(r"([^\x00]+):([1-9][0-9]{0,3}):([1-9][0-9]{0,3}(?:,[1-9][0-9]{0,3}){0,7})", raw)
     if not match:
         raise ValueError
-    return Plot(path_inside(match[1]), int(match[2]), tuple(int(column) for column in match[3].split(",")))
+    return Plot(glob(path_inside(match[1])), int(match[2]), tuple(int(column) for column in match[3].split(",")))
 
 
 def figure(raw: str) -> Figure:
     """FILE:COLUMN, or a regular expression whose first group, or all of it, is a number."""
     match = re.fullmatch(r"([^\x00:\s\\()|^$+]+):([1-9][0-9]{0,3})", raw)
     if match:
-        return Figure(raw, path_inside(match[1]), int(match[2]))
+        return Figure(raw, glob(path_inside(match[1])), int(match[2]))
     return Figure(expression(raw))
+
+
+def glob(raw: str) -> str:
+    """One that could never match what is relative to the top of a tree is a mistake."""
+    if "\0" in raw:
+        raise ValueError
+    if raw.startswith(("/", "~/")):
+        raise ValueError("it is absolute: globs are relative to the case, as in sub/*.dat")
+    if ".." in raw.split("/"):
+        raise ValueError('".." leads out: globs stay below the case')
+    if has_open_class(raw):
+        raise ValueError('"[" is never closed: [a-z] is one of these characters, [[] the bracket itself')
+    return raw
 
 
 def path_inside(raw: str) -> str:
@@ -312,7 +326,7 @@ DURATION = Kind("TIME", 'a time like "11h30m", "2d", "90s", or a number of secon
 BANDWIDTH = Kind("RATE", 'a rate like "2Gbit/s" or "100MB/s"', bandwidth_bytes_per_s)
 EXPRESSION = Kind("REGEX", "a regular expression of Python", expression, strip=LINE_ENDS)
 PATH_INSIDE = Kind("PATH", 'a relative path without ".."', path_inside)
-GLOB = text_like(r"[^\x00]+", "a glob", word="GLOB")
+GLOB = Kind("GLOB", "a glob", glob)
 VARIABLE = text_like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable", word="NAME")
 ENDPOINT = Kind("URL", "http:// or https://, a host, perhaps a port", endpoint)
 S3URL = Kind("S3URL", "s3://BUCKET/KEY", input_url)

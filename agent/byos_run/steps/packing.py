@@ -44,10 +44,12 @@ class Packing:
 
     compress: Globs
     bundle: Globs
+    restarts: Globs
+    """``resume.files``: a newer one must never wait until a bundle is full."""
 
     def stored(self, path: str, size_bytes: int) -> str:
         """``Output.stored`` for a file."""
-        if size_bytes <= LARGEST_MEMBER_BYTES and self.bundle.globs and self.bundle.matches(path):
+        if size_bytes <= LARGEST_MEMBER_BYTES and self.bundle.matches(path) and not self.restarts.matches(path):
             return "bundle"
         packs = self.compress.globs and not path.endswith(PACKED) and self.compress.matches(path)
         # No file system that the object may come to, the store's own for one, has longer names.

@@ -22,12 +22,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from byos_run.model import Job, Left, Place, Published, Purged
+from byos_run.model import Attempt, Job, Left, Place, Published, Purged
 from byos_run.node.files import key_path_of
 from byos_run.node.journal import DIRECTORY_NAME
 from byos_run.node.removed import LISTED, Removed
 from byos_run.node.scratch import Room, stages_of
-from byos_run.node.workspace import is_own_directory, remove_marked, remove_tree
+from byos_run.node.workspace import is_own_directory, remove_made, remove_marked, remove_tree
 from byos_run.steps.spare import NEEDED, PLATFORM_LOG, Grounds, Rules
 
 __all__ = ["PLATFORM_LOG", "Grounds", "certificate", "last", "purge"]
@@ -58,6 +58,7 @@ def purge(
     if place.on_platform:
         removed.then(_purge_run_directory(rules, place.run_directory, later=[job_file, *rules.shipped]))
         left = [*scratch.left, *removed.left]
+    removed.directories += remove_made(room)
     if rules.unacknowledged:
         left.append(Left(DIRECTORY_NAME, NEEDED, expected=True))
     return Purged(
@@ -76,7 +77,7 @@ def certificate(
     purged: Purged,
     job: Job,
     place: Place,
-    run_id: str,
+    attempt: Attempt,
     exit_code: int,
     whose: str,
     behind: Sequence[Published] = (),
@@ -88,7 +89,8 @@ def certificate(
     after_this = [] if purged.journal_stays or job.purge.when == "never" else [DIRECTORY_NAME]
     return {
         "schema": 1,
-        "run_id": run_id,
+        "run_id": attempt.run_id,
+        "attempt": attempt.number,
         "exit_code": exit_code,
         "exit_code_is": whose,
         "when": job.purge.when,
@@ -99,15 +101,15 @@ def certificate(
             "files": purged.files,
             "directories": purged.directories,
             "bytes": purged.size_bytes,
-            "paths": [_written(path) for path in purged.paths],
+            **_listed(purged.paths),
         },
         "deleted_behind": {"files": len(behind), "bytes": sum(item.identity.size_bytes for item in behind)},
-        "lost": {"files": len(purged.lost), "paths": [_written(path) for path in purged.lost[:LISTED]]},
+        "lost": {"files": len(purged.lost), **_listed(purged.lost[:LISTED])},
         "left": {
             "entries": len(purged.left),
             "unexpected": sum(not item.expected for item in purged.left),
             "paths": [
-                {"path": _written(item.path), "reason": item.reason, "expected": item.expected}
+                {**_named(item.path), "reason": item.reason, "expected": item.expected}
                 for item in sorted(purged.left, key=lambda item: item.expected)[:LISTED]
             ],
         },
@@ -159,3 +161,16 @@ def _purge_run_directory(rules: Rules, run_directory: Path, *, later: list[str])
 
 def _written(path: str) -> str:
     return key_path_of(path)[0]
+
+
+def _named(path: str) -> dict[str, Any]:
+    """As a manifest does: a name that is not UTF-8 is percent-encoded, and marked so."""
+    written, escaped = key_path_of(path)
+    return {"path": written, **({"name_escaped": True} if escaped else {})}
+
+
+def _listed(paths: Sequence[str]) -> dict[str, Any]:
+    """The same for a list: which of ``paths``, by their place from 0, are percent-encoded."""
+    written = [key_path_of(path) for path in paths]
+    escaped = [place for place, (_, is_escaped) in enumerate(written) if is_escaped]
+    return {"paths": [path for path, _ in written], **({"names_escaped": escaped} if escaped else {})}

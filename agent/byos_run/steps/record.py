@@ -81,9 +81,9 @@ class Account:
             return self.solved.code
         if self.status == "interrupted":
             return errors.Stopped.code
-        if self.ended_by and self.solved is None:
+        if self.ended_by and (self.solved is None or isinstance(self.ended_by, errors.AccessRefused)):
             return self.ended_by.code
-        # Once the case is solved, whatever keeps outputs from leaving is the same to a user: the next start sends them.
+        # Once the case is solved, an outage or a full disk is to a user what any other reason is: the next start sends the rest.
         return errors.Unpublished.code if self.ended_by or self.unpublished else 0
 
     @property
