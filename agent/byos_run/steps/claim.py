@@ -132,16 +132,8 @@ def claim(
     before = parsed(held.body) if held else {}
     earlier = left.read(inventories=bool(held))
     attempt = Attempt(run_id, max(number(before.get("attempt")), earlier.attempt) + 1, wire.line.clock.now())
-    equal = not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest
-    complete = equal and _is_whole(wire, earlier, prefix=job.output, say=say)
+    complete, untold = _found(wire, job, left, earlier, digest=digest, before=before, say=say)
     follows = _followed(before)
-    untold: set[str] = set()
-    if not complete and (not job.publish.overwrite or (held and before.get("phase") != "over")):
-        writers = {*follows, *(str(item.get("run_id")) for item in (left.manifest, *left.told))}
-        strangers, untold = unlisted(
-            wire, job.output, ours=earlier.keys, writers=writers, first=not held and not left.manifest, say=say
-        )
-        refuse_strangers(() if job.publish.overwrite else strangers, job.output)
     status = {**status, "run_id": run_id, "attempt": attempt.number, "follows": follows}
     etag = _take(wire, f"{below}status.json", held, status, where=job.output)
     hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt, follows=follows)
@@ -183,11 +175,8 @@ def look(
         )
     left = _Left(read, digest=digest, output=job.output)
     earlier = left.read(inventories=bool(held))
-    if not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest:
-        return True
-    if not job.publish.overwrite:
-        _refuse_strangers(wire, job.output, ours=earlier.keys, first=not held and not left.manifest, say=say)
-    return False
+    complete, _ = _found(wire, job, left, earlier, digest=digest, before=status, say=say)
+    return complete
 
 
 def take_over(wire: Wire, output: S3Url, claimed: Claim, *, announce: Callable[[int], None]) -> None:
@@ -364,6 +353,32 @@ def _wait_for_the_dead(
             stop.check()
         held = read("status.json")
     return held
+
+
+def _found(
+    wire: Wire,
+    job: Job,
+    left: _Left,
+    earlier: Inherited,
+    *,
+    digest: str,
+    before: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> tuple[bool, set[str]]:
+    """Whether an equal run is whole there; else the keys that attempts which died wrote unlisted. *before*: the last heartbeat.
+
+    Raises UsageError for strangers' objects, and what a listing does.
+    """
+    equal = not job.again and left.manifest.get("status") == "complete" and left.manifest.get("digest") == digest
+    if equal and _is_whole(wire, earlier, prefix=job.output, say=say):
+        return True, set()
+    if job.publish.overwrite and (not before or before.get("phase") == "over"):
+        return False, set()
+    writers = {*_followed(before), *(str(item.get("run_id")) for item in (left.manifest, *left.told))}
+    first = not before and not left.manifest
+    strangers, untold = unlisted(wire, job.output, ours=earlier.keys, writers=writers, first=first, say=say)
+    refuse_strangers(() if job.publish.overwrite else strangers, job.output)
+    return False, untold
 
 
 def _is_whole(wire: Wire, earlier: Inherited, *, prefix: S3Url, say: Callable[[str], None]) -> bool:
