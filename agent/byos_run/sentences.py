@@ -73,7 +73,9 @@ def meaning(code: int, whose: str, *, solved: bool, recorded: bool, never_purged
     if not code and never_purged:
         return 'outputs whole in the bucket; nothing was purged, as purge.when is "never"'
     if code == errors.AccessRefused.code and solved:
-        return "the store refused the keys or the permission; what it lacks stays here, and the next start only publishes"
+        return (
+            "the store refused the keys or the permission; what it lacks stays here, and the next start only publishes"
+        )
     if code == errors.StoreUnreachable.code and recorded:
         return "the outputs are whole in the bucket; the certificate of the purge, which is printed above, is not"
     return ""

@@ -202,7 +202,9 @@ def test_keys_revoked_while_publishing_end_it_and_the_files_stay(run_byos, bucke
         assert 77 == ran.code, ran.output
         assert "could not be published: small." in ran.output
         assert "the next start only publishes" in ran.output.splitlines()[-1]
-        assert {"byos.toml", ".byos/", "case/runs", *(f"case/small.{number}" for number in range(1, 201))} <= set(ran.left())
+        assert {"byos.toml", ".byos/", "case/runs", *(f"case/small.{number}" for number in range(1, 201))} <= set(
+            ran.left()
+        )
         assert "config" not in ran.left()
         proxy.tell()
         again = run_byos(described, store=store, platform=True, directory=ran.directory)
