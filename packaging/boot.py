@@ -1,11 +1,12 @@
 """From "the file is whole" to the program's ``main()``: imports from memory, natives and data in a private directory.
 
     PYTHON* set aside -> modules of this Python version findable -> what a killed start left is removed
-    -> natives, botocore's data and our own sources unpacked -> main() -> the directory removed
+    -> natives, botocore's data and what runs as a program of its own unpacked -> main() -> the directory removed
 
 Modules are held in memory, compressed, and inflated one by one as they are imported: hundreds of small files need not
 be written, looked up and removed, and the shipped file may be deleted while the program runs. Not promised: that
-``__file__`` of a library's module exists (that of data, natives and of the program's own modules does).
+``__file__`` of a module exists (that of data, natives and of what runs as a program of its own does); tracebacks show the
+program's own lines all the same.
 """
 
 import _frozen_importlib_external as external  # what importlib.util re-exports, without the cost of importing it
@@ -27,8 +28,9 @@ UNFIT = 71
 class Carried:
     """Finder and loader of the modules in one part (``index``: name -> offset, size, path) and of natives on disk."""
 
-    def __init__(self, *, part, bytecode):
+    def __init__(self, *, part, sources, bytecode):
         self.index, self.body = opened(part)
+        self.sources = opened(sources)
         self.words = zlib.decompress(self.body[: self.index.pop("")[1]])
         self.bytecode = bytecode
         self.root = "byos-run"
@@ -66,11 +68,11 @@ class Carried:
         return os.path.join(self.root, self.index[name][2])
 
     def get_source(self, name):
-        try:
-            with open(self.get_filename(name), encoding="utf-8") as file:
-                return file.read()
-        except OSError:
+        entries, body = self.sources
+        if self.index[name][2] not in entries:
             return None
+        offset, size = entries[self.index[name][2]][:2]
+        return zlib.decompress(body[offset : offset + size]).decode()
 
     def get_data(self, path):
         with open(path, "rb") as file:
@@ -113,7 +115,9 @@ def carried(*, path, table):
     if bytecode and bytes(table["magic/" + python]) != external.MAGIC_NUMBER:
         sys.stderr.write("byos-run: %s is not a released Python; name another (BYOS_PYTHON=)\n" % sys.executable)
         raise SystemExit(UNFIT)
-    modules = Carried(part=table[("code/" if bytecode else "source/") + python], bytecode=bytecode)
+    modules = Carried(
+        part=table[("code/" if bytecode else "source/") + python], sources=table["own"], bytecode=bytecode
+    )
     sys.path[:] = [each for each in sys.path if os.path.abspath(each) != path]
     sys.path_importer_cache.pop(path, None)
     sys.meta_path.insert(0, modules)
@@ -121,9 +125,9 @@ def carried(*, path, table):
 
 
 def files(table):
-    """What goes to disk: our own sources, data, natives, what natives are differences from, and the list of all that is carried."""
+    """What goes to disk: our programs, data, natives, what natives are differences from, and the list of all that is carried."""
     python, machine = "cp%d%d" % sys.version_info[:2], os.uname().machine
-    names = ("own", "data/" + python, "native/%s-%s" % (python, machine))
+    names = ("programs", "data/" + python, "native/%s-%s" % (python, machine))
     parts = [opened(table[name]) for name in names]
     return {"parts": parts, "base": opened(table["base/" + machine]), "index": bytes(table["index.json"])}
 
@@ -163,7 +167,9 @@ def start(*, path, table):
     except KeyboardInterrupt:
         return STOPPED
     except Exception:
-        sys.excepthook(*sys.exc_info())
+        import traceback  # unlike the interpreter's own hook it asks us for the lines
+
+        traceback.print_exc()
         return DEFECT
     finally:
         if private.is_ours():

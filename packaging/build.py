@@ -25,6 +25,8 @@ import stage
 from pythons import MACHINES, PYTHONS, installed, tag
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = ("byos_run/node/shim.py",)
+"""Modules of ours that are started by their path."""
 TOP = os.path.dirname(HERE)
 LICENCE = "Apache-2.0"
 
@@ -78,7 +80,9 @@ def made(*, carried: dict, sources: dict[str, bytes], interpreters: dict, scratc
     """Name -> bytes of every part."""
     boot, private = content(os.path.join(HERE, "boot.py")), content(os.path.join(HERE, "private.py"))
     parts = {"__main__.py": content(os.path.join(HERE, "door.py")), "boot/source": libraries.squeezed(boot)}
-    parts["own"] = pack.plain_part({path: libraries.squeezed(source) for path, source in sources.items()})
+    texts = {path: libraries.squeezed(source) for path, source in sources.items()}
+    parts["own"] = pack.plain_part(texts)
+    parts["programs"] = pack.plain_part({path: texts[path] for path in PROGRAMS if path in texts})
     for python in PYTHONS:
         name = tag(python)
         modules = {**sources, "byos_boot.py": boot, "byos_private.py": private}

@@ -50,4 +50,10 @@ def main():
     return boot["start"](path=path, table=table)
 
 
-sys.exit(main())
+code = main()
+for stream in (sys.stdout, sys.stderr):
+    try:
+        stream.flush()
+    except (AttributeError, OSError, ValueError):
+        continue  # closed: nobody reads
+os._exit(code)  # nothing is left to tear down, and taking modules apart costs 20 ms

@@ -249,6 +249,15 @@ print(json.dumps([json.load(open(there + "/index.json")), stat.S_IMODE(os.stat(t
     assert all(len(part["sha256"]) == 64 for part in index["parts"].values())
 
 
+def test_a_traceback_shows_our_lines(run: Run) -> None:
+    """Although our modules are on no disk."""
+    process = run("1 / 0")
+    _, error = process.communicate(timeout=60)
+
+    assert "exec(sys.argv[1], here)" in error
+    assert error.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [("code = 3", 3), ("raise SystemExit(4)", 4), (CHILD, 5), ("1 / 0", 70)],
