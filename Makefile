@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-pages pictures test-stores test-mpi test-nodes test-slurm bench timeline lint lock clean
+.PHONY: help build smoke test test-pages pictures transcript test-stores test-mpi test-nodes test-slurm bench timeline lint lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -37,6 +37,10 @@ test-pages:  ## the pages in a real browser (needs Chromium: apt install chromiu
 
 pictures:  ## README's pictures of the pages (needs Chromium)
 	@$(dev)/bin/python -m tests.pages
+
+transcript:  ## README's session of a newcomer, typed anew: init, check, rehearse, verify, status, report
+	@$(PYTHON) tests/kit/cache.py minio mpich > /dev/null
+	@$(dev)/bin/python tests/newcomer.py
 
 bench:  ## the race against the shell script, s5cmd and rclone; writes tests/bench/RESULTS.md (ARGS="small --rounds 3")
 	@$(PYTHON) tests/bench/bench.py $(ARGS)

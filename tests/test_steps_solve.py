@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -642,3 +643,13 @@ def test_plain_programs_below_a_launcher_are_no_singletons(run, mpi):
     launcher = mpi.command()[: mpi.command().index(str(RANKS)) + 1]
 
     assert run([*launcher, "sleep", "1.5"], started_with=OPEN_MPI_ENVIRON).succeeded
+
+
+@pytest.mark.parametrize("ending", ["kill -TERM $$", "exit 15", "exit 143"])
+def test_ranks_that_were_told_to_end_before_us_were_stopped(run, ending):
+    """Slurm tells the steps of a job first: a command that TERM ended is no failure if the same wish reaches us a moment later."""
+    solved = run.when("ready", act=lambda: threading.Timer(0.5, run.stop.ask, ["SIGTERM"]).start())(
+        ("sh", "-c", f"echo ready; sleep 0.2; {ending}")
+    )
+
+    assert (solved.stopped_by, solved.succeeded) == ("SIGTERM", False)

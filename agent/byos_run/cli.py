@@ -123,7 +123,7 @@ def _fetch(words: Sequence[str], place: Place) -> int:
     from byos_run.node.pool import Stop
 
     if words and words[0] in ("--help", "-h"):
-        return _print(fetch.USAGE + _exit_codes(0, 64, 65, 66, 69, 70, 71, 75, 77))
+        return _print(fetch.USAGE + fetch.CODES)
     stop = Stop()
     _listen(stop.ask)
     return fetch.fetch(words, place=place, stop=stop)
@@ -224,12 +224,11 @@ def _version(unpacked: str, *, as_json: bool) -> int:
     return _print(json.dumps({"byos-run": __version__, "python": sys.version.split()[0], **parts}, indent=1) + "\n")
 
 
-def _exit_codes(*only: int) -> str:
+def _exit_codes() -> str:
     import textwrap
 
-    told = {str(code): meaning for code, meaning in EXIT_CODES.items() if not only or code in only}
-    if not only:
-        told["else"] = "the solver's own code, as it is; 128 + signal if its launcher died of one"
+    told = {str(code): meaning for code, meaning in EXIT_CODES.items()}
+    told["else"] = "the solver's own code, as it is; 128 + signal if its launcher died of one"
     lines = [textwrap.fill(f"  {code:<5} {meaning}", 80, subsequent_indent=" " * 8) for code, meaning in told.items()]
     return "\n".join(["", "exit codes:", *lines, ""])
 

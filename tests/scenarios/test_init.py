@@ -75,6 +75,38 @@ def test_a_kit_runs_as_it_is(init, run_byos, bucket):
     row = run_byos(None, "--table", "inputs.csv", "--row", "1", directory=kit, config=(kit / "config").read_text())
     assert 0 == row.code, row.output
     assert b"angle 7\n" == bucket.get("out/a/angle-7/seen.dat")
+    assert_what_the_kit_says_works(kit, run_byos)
+
+
+def assert_what_the_kit_says_works(kit, run_byos):
+    """In the kit's directory the commands of README.txt need no more flags: they know the store. One that lacks the row says so."""
+    told = (kit / "README.txt").read_text()
+    config = (kit / "config").read_text()
+    commands = [line.partition("sh byos-run ")[2].split() for line in told.splitlines() if ":  sh byos-run " in line]
+
+    assert ["check", "rehearse", "status", "verify", "report"] == [words[0] for words in commands]
+    for words in commands:
+        if words[0] in ("status", "verify", "report"):
+            ran = run_byos(None, *(word for word in words if word != "--watch"), directory=kit, config=config)
+            assert 0 == ran.code, ran.error
+    check = run_byos(None, *commands[0], "--again", directory=kit, config=config)
+    assert "input  " in check.output
+    without = run_byos(None, "check", directory=kit, config=config)
+    assert 64 == without.code
+    assert "hint: the job file here is a template, which a row fills: --table inputs.csv --row 1" in without.error
+
+
+def test_the_store_of_a_profile_stands_in_the_kit(run_byos, bucket):
+    """The nodes do not have this machine's AWS profiles: the endpoint and region that they name are written down."""
+    bucket.put("in/a.zip", zip_bytes({"inputs.in": b"angle"}))
+    store = bucket.store
+    profile = f"[default]\naws_access_key_id = {store.access_key}\naws_secret_access_key = {store.secret_key}\n"
+    profile += f"endpoint_url = {store.endpoint_url}\nregion = {store.region}\n"
+    ran = run_byos(None, "init", bucket.url("in/"), bucket.url("out/"), config=profile)
+
+    assert 0 == ran.code, ran.error
+    template = (ran.directory / "byos-doe" / "byos.toml.template").read_text()
+    assert f'[store]\nendpoint_url = "{store.endpoint_url}"\nregion = "{store.region}"\n' in template
 
 
 @pytest.mark.parametrize(("scheduler", "name"), [

@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
@@ -142,6 +143,16 @@ class Session:
             self._lines[bucket] = self._line(bucket)
         limits = Limits(first_contact_s=self._settings.first_contact_s, patience_s=self._settings.patience_s)
         return Wire(self._lines[bucket], stop=stop, limits=limits)
+
+    def reached(self, bucket: str) -> StoreSettings:
+        """The settings with endpoint and region as a machine without this one's AWS profiles has to be told them."""
+        if self._settings.endpoint_url:
+            return self._settings
+        line = self._lines[bucket]
+        host, path = line.connections.host, line.path_prefix.removesuffix(f"/{bucket}")
+        name = host.header if path != line.path_prefix else host.header.removeprefix(f"{bucket}.")
+        endpoint_url = "" if ".amazonaws.com" in host.name else f"{host.scheme}://{name}{path}"
+        return replace(self._settings, endpoint_url=endpoint_url, region=self._settings.region or line.signer.region)
 
     def interrupt(self) -> None:
         """Break off every request that is under way: there is no time left for them."""

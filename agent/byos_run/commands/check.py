@@ -26,7 +26,8 @@ _PATIENCE_S = 2.0
 """Somebody waits for the answer."""
 
 USAGE = """\
-usage: byos-run check [--json] [--KEY VALUE ...] [-- COMMAND ...]
+usage: byos-run check [--table inputs.csv --row N] [--json] [--KEY VALUE ...]
+                [-- COMMAND ...]
 
 Tries what the run that byos.toml, flags and BYOS_* variables ask for relies on:
 directory, command and cores, identity, each input and what its archive says it

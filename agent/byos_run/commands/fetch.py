@@ -41,6 +41,18 @@ one KEY.zst. DIRECTORY must be empty or absent; it appears whole or not at all.
 Keys come from a config file in the working directory, the environment, or the
 usual places.
 """
+CODES = """
+exit codes:
+  0   everything is in DIRECTORY, checked
+  64  command line wrong, or DIRECTORY is not empty
+  65  input is damaged, hostile or of an unsupported kind; or it changed twice
+      while being read
+  66  input does not exist, or a prefix is empty
+  69  store not reachable
+  71  this machine: disk or inodes full
+  75  stopped by a signal
+  77  store refused the credentials or the permission
+"""
 
 
 def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
@@ -49,7 +61,7 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
         raise errors.UsageError(
             ["fetch needs s3://BUCKET/KEY and DIRECTORY, in this order"], hint="byos-run fetch --help"
         )
-    settings, store = settle_fetch(arguments=words[2:], environ=place.environ)
+    settings, store = settle_fetch(arguments=words[2:], place=place)
     try:
         source = s3url.parse(words[0])
     except ValueError as problem:

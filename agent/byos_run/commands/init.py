@@ -42,7 +42,7 @@ archive below INPUT (or each object, if there is none), byos.toml.template,
 config, policy.json, README.txt with the platform's steps, byos-run itself.
 
   -o DIRECTORY       where to (byos-doe)
-  --columns …        parameters: all combinations of the values (repeatable), or
+  --columns NAME=V,V parameters: all combinations of the values (repeatable), or
                      the points of a csv; they reach the case by [template]
   --for NAME         also write the file that this scheduler is given
   --command TEXT     the solver, {cores} being the slot's
@@ -81,21 +81,19 @@ class _Asked:
 def init(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked = _asked(words, place)
-    store = settle_store(arguments=asked.keys, environ=place.environ, command="init")
+    store = settle_store(arguments=asked.keys, place=place, command="init")
     session = Session(settings=replace(store, profile=asked.profile or store.profile), place=place)
     try:
         inputs, others = _inputs(session.wire(asked.source.bucket, stop=stop), asked.source)
+        store = replace(session.reached(asked.source.bucket), profile=store.profile)
         keys = _keys(session) if asked.profile else {}
     finally:
         session.close()
     rows = design.rows_of(inputs, below=asked.source, output=asked.output, points=asked.points)
-    files = _files(asked, store, rows=rows, keys=keys)
+    program = "sh byos-run" if place.shipped_file else "byos-run"
+    files = _files(asked, store, rows=rows, keys=keys, program=program)
     _write(asked.directory, files, place.shipped_file)
-    show(
-        _told(
-            asked, files, rows=len(rows), inputs=len(inputs), others=others, has_program=place.shipped_file is not None
-        )
-    )
+    show(_told(asked, files, rows=len(rows), inputs=len(inputs), others=others, program=program))
     return 0
 
 
@@ -177,10 +175,13 @@ def _keys(session: Session) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _files(asked: _Asked, store: StoreSettings, *, rows: list[dict[str, str]], keys: dict[str, str]) -> dict[str, str]:
+def _files(
+    asked: _Asked, store: StoreSettings, *, rows: list[dict[str, str]], keys: dict[str, str], program: str
+) -> dict[str, str]:
     texts = kit_texts.Texts(
-        len(rows), asked.points.columns, asked.command, asked.cores, store.endpoint_url, store.region
-    )
+        len(rows), asked.points.columns, asked.command, asked.cores, store.endpoint_url, store.region,
+        output=str(asked.output), program=program,
+    )  # fmt: skip
     submit = kit_texts.SUBMIT.get(asked.scheduler)
     policy = permissions(inputs=[asked.source], outputs=[asked.output], settings=store, listing=True)
     return {
@@ -209,13 +210,11 @@ def _write(directory: Path, files: dict[str, str], program: Path | None) -> None
         raise errors.NodeUnfit(f"cannot write {str(directory)!r}: {error.strerror or error}") from error
 
 
-def _told(
-    asked: _Asked, files: dict[str, str], *, rows: int, inputs: int, others: Sequence[str], has_program: bool
-) -> str:
-    made = ", ".join([*files, *(["byos-run"] if has_program else [])])
+def _told(asked: _Asked, files: dict[str, str], *, rows: int, inputs: int, others: Sequence[str], program: str) -> str:
+    made = ", ".join([*files, *(["byos-run"] if program.startswith("sh ") else [])])
     lines = [
         f"{asked.directory.name}/: {log.count(rows, 'run')} over {log.count(inputs, 'input')}: {made}",
-        f"next: cd {asked.directory.name}; byos-run rehearse inputs.csv --rows 1   (README.txt has the platform's steps)",
+        f"next: cd {asked.directory.name}; {program} check --table inputs.csv --row 1   (README.txt has all steps)",
     ]
     if not asked.profile:
         lines.insert(1, "config is a form: fill in the keys, or make the kit with --keys-from-profile")

@@ -116,7 +116,9 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
             if program:
                 kit = _stand_in(stack, program, runs, base=base, kit=kit, stores=stores, book=book, sample=asked.sample)
             count = log.count(len(runs), "run")
-            book.log.info(f"{count} in {asked.slot.slots} × {log.count(asked.slot.cores, 'core')}, below {base}")
+            book.log.info(
+                f"{count}, {asked.slot.slots} at a time on {log.count(asked.slot.cores, 'core')} each, below {base}"
+            )
             screen.begin(runs)
             run_all(runs, kit=kit, stop=stop, evidence=stores.evidence, show=lambda: screen.draw(runs), keep=asked.keep)
         show(screen.end(runs, as_json=asked.as_json))

@@ -81,7 +81,7 @@ class _Asked:
 def report(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked, keys = _asked(words, place)
-    prices, store = settle_report(arguments=keys, environ=place.environ)
+    prices, store = settle_report(arguments=keys, place=place)
     outlet = Outlet(2)
     book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
     session = Session(settings=store, place=place)

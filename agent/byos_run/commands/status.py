@@ -64,7 +64,7 @@ exit codes:
 def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked, keys = _asked(words)
-    settings = settle_store(arguments=keys, environ=place.environ, command="status")
+    settings = settle_store(arguments=keys, place=place, command="status")
     shown = Shown(asked, Terminal(1, place.environ), show)
     outlet = Outlet(2)
     book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))

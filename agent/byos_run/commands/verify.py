@@ -85,7 +85,7 @@ class _Asked:
 def verify_runs(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[str], object]) -> int:
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked, keys = _asked(words, place)
-    store = settle_store(arguments=keys, environ=place.environ, command="verify")
+    store = settle_store(arguments=keys, place=place, command="verify")
     outlet = Outlet(2)
     book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
     session = Session(settings=store, place=place)

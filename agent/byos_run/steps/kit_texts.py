@@ -23,6 +23,10 @@ class Texts:
     cores: int
     endpoint_url: str
     region: str
+    output: str
+    """Url that all outputs lie below."""
+    program: str
+    """How it is started from the kit's directory."""
 
 
 def job_file(texts: Texts) -> str:
@@ -65,7 +69,8 @@ def read_me(texts: Texts, *, submit: str) -> str:
     """What to do with the kit."""
     steps = [
         "Give policy.json to the user, or the role, whose keys stand in config.",
-        "Try it here:  byos-run check   and   byos-run rehearse inputs.csv --rows 1",
+        f"Try it here:  {texts.program} check --table inputs.csv --row 1",
+        f"       then:  {texts.program} rehearse inputs.csv --rows 1",
     ]
     if submit:
         steps.append(
@@ -75,11 +80,18 @@ def read_me(texts: Texts, *, submit: str) -> str:
         steps += [
             "On the platform make a DOE of one analysis. Variables: inputs.csv.",
             "Template: byos.toml.template, processed as byos.toml.",
-            "Input files: byos-run and config. Command:  sh byos-run",
+            "Input files: byos-run and config, as they are. Command:  sh byos-run",
             f"Cores of a slot: {texts.cores}. No output filter is needed: nothing but the log is left for the platform.",
         ]
-    steps.append("Watch it:  byos-run status OUTPUT --watch --table inputs.csv    afterwards:  byos-run verify OUTPUT")
-    numbered = [f"{number}. {step}" for number, step in enumerate(steps, 1)]
+    steps += [
+        f"Watch it, in this directory:  {texts.program} status {texts.output} --watch --table inputs.csv",
+        f"Afterwards:  {texts.program} verify {texts.output}",
+        f"       and:  {texts.program} report {texts.output} --table inputs.csv",
+    ]
+    numbered, number = [], 0
+    for step in steps:
+        number += not step.startswith(" ")
+        numbered.append(step if step.startswith(" ") else f"{number}. {step}")
     head = [
         f"A design of experiments of {texts.runs:,} run{'s' if texts.runs != 1 else ''}; made by byos-run init.",
         "",

@@ -62,6 +62,8 @@ class Given:
     where: str
 
 
+_OF_A_KIT = "the job file here is a template, which a row fills: --table inputs.csv --row 1"
+
 Asked = dict[str, Given]
 """Name of a key → the value that holds."""
 
@@ -95,7 +97,7 @@ def settle(*, arguments: Sequence[str], place: Place, read_object: ReadObject | 
     if not row.source.whole:  # which names are columns is not known then
         problems = [problem for problem in problems if UNRENDERED not in problem]
     if problems:
-        raise UsageError(list(dict.fromkeys(problems)))
+        raise UsageError(list(dict.fromkeys(problems)), hint=_OF_A_KIT if rows.job_file(place) != path else "")
     return _job({name: given.value for name, given in asked.items()}, row=row.number)
 
 
@@ -109,28 +111,31 @@ def _store_of(sources: Sequence[Source]) -> StoreSettings:
     return StoreSettings(**_parts({name: given.value for name, given in asked.items()}).get("store", {}))
 
 
-def settle_fetch(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[FetchSettings, StoreSettings]:
-    """The same for a stage-in alone: flags and variables of [fetch] and [store]. Raises UsageError."""
-    parts = _settled_part(arguments, environ, command="fetch", uses=("fetch.max", "store."))
+def settle_fetch(*, arguments: Sequence[str], place: Place) -> tuple[FetchSettings, StoreSettings]:
+    """The same for a stage-in alone: [fetch] and [store]. Raises UsageError."""
+    parts = _settled_part(arguments, place, command="fetch", uses=("fetch.max", "store."))
     return FetchSettings(**parts.get("fetch", {})), StoreSettings(**parts.get("store", {}))
 
 
-def settle_store(*, arguments: Sequence[str], environ: Mapping[str, str], command: str) -> StoreSettings:
-    """The same for a command that only speaks with the store: flags and variables of [store]. Raises UsageError."""
-    return StoreSettings(**_settled_part(arguments, environ, command=command, uses=("store.",)).get("store", {}))
+def settle_store(*, arguments: Sequence[str], place: Place, command: str) -> StoreSettings:
+    """The same for a command that only speaks with the store. Raises UsageError."""
+    return StoreSettings(**_settled_part(arguments, place, command=command, uses=("store.",)).get("store", {}))
 
 
-def settle_report(*, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[ReportSettings, StoreSettings]:
+def settle_report(*, arguments: Sequence[str], place: Place) -> tuple[ReportSettings, StoreSettings]:
     """The same for the page of a DOE: prices, and [store]. Raises UsageError."""
-    parts = _settled_part(arguments, environ, command="report", uses=("report.price", "store."))
+    parts = _settled_part(arguments, place, command="report", uses=("report.price", "store."))
     prices = {name: value for name, value in parts.get("report", {}).items() if name.startswith("price")}
     return ReportSettings(**prices), StoreSettings(**parts.get("store", {}))
 
 
 def _settled_part(
-    arguments: Sequence[str], environ: Mapping[str, str], *, command: str, uses: tuple[str, ...]
+    arguments: Sequence[str], place: Place, *, command: str, uses: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    asked, _, problems = _laid_over((of_variables(environ), of_flags(arguments)))
+    """Of the job file, or the template of a DOE's kit, only what the command uses counts: the rest may be another's to correct."""
+    here = of_job_file(rows.job_file(place))
+    kit = Source([raw for raw in here.raws if raw.key.name.startswith(uses) and not left_over(str(raw.value))])
+    asked, _, problems = _laid_over((kit, of_variables(place.environ), of_flags(arguments)))
     problems += _check_store(asked)
     flags = {given.where for name, given in asked.items() if not name.startswith(uses)} | set(of_flags(arguments).own)
     problems += [f"{flag}: {command} does not use it" for flag in sorted(flags) if flag.startswith("-")]

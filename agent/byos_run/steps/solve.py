@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ from byos_run.node.watch import Watch, span
 
 _TOLD_S = 10.0
 _USUAL_S = 60.0
+_SAME_WISH_S = 2.0
+_BY_TERM = (signal.SIGTERM, 128 + signal.SIGTERM)
+"""MPICH ends with the bare number of the signal that ended a rank."""
 _HOPELESS_S = 2.0
 _TAIL_LINES = 50
 _WINDOW_BYTES = 1 << 20
@@ -109,7 +113,7 @@ def solve(
     with running:
         on_start(running)
         watch = Watch(running, given=launch.environ, stop=stop, memory=memory or Memory(), saw=saw)
-        reason = _until_over(watch, running=running, job=job, case=case, warn=warn)
+        reason = _until_over(watch, running=running, job=job, case=case, warn=warn) or _told_with_us(running, stop)
         if reason:
             stop_file = directory / job.solver.stop_file if job.solver.stop_file else None
             quick = bool(watch.singletons or watch.hang)
@@ -152,6 +156,14 @@ def _until_over(watch: Watch, *, running: Running, job: Job, case: Case, warn: C
         return f"a stall: {told}" if settings.stall_action == "stop" else ""
 
     return watch.until_over(time_limit_s=settings.time_limit_s, stalled=stalled, look_every_s=stall.look_every_s)
+
+
+def _told_with_us(running: Running, stop: Stop) -> str:
+    """What asked for the end, of a command that TERM ended: Slurm tells the steps of a job a moment before its batch script."""
+    ended = running.exit
+    if ended is None or (ended.signal != signal.SIGTERM and ended.code not in _BY_TERM):
+        return ""
+    return stop.reason if stop.asked or stop.wait(_SAME_WISH_S) else ""
 
 
 _SHEBANG = (
