@@ -97,6 +97,7 @@ def screen(command: str, *, where: Path, env: dict[str, str]) -> list[str]:
             shown.drain()
             time.sleep(0.02)  # a window has nothing to wait on
         lines = shown.drain()
+        lines = [] if lines == [""] else lines
     if process.returncode:
         raise RuntimeError("\n".join([f"exit {process.returncode} of {command}", *lines]))
     return lines
