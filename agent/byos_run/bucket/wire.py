@@ -385,7 +385,7 @@ def _exchange(
 
 
 def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.getheaders()}
+    return dict(response.getheaders())
 
 
 def _refused(code: str, message: str, *, text: str, status: int) -> Exception:
