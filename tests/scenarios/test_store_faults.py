@@ -261,6 +261,18 @@ def test_a_lost_answer_to_the_claim_is_known_as_ours(run_byos, bucket):
     assert 2 <= len(tries)  # a slow machine may give up waiting for an answer once more
 
 
+@pytest.mark.parametrize("at_byte", [0, 60, 200])
+def test_a_list_of_parts_that_is_damaged_on_its_way_is_sent_again(run_byos, bucket, at_byte):
+    """A bit that flips in what completes a large file, over plain http: the store refuses it, and the file is whole."""
+    flipped = Rule(Corrupt(at_byte=at_byte, request=True), method="POST", key=OUTPUT, query="uploadId", nth=(1,))
+    with faulty(bucket, flipped) as (_, store):
+        ran = run_byos(asked(bucket), store=store, platform=True)
+
+    assert 0 == ran.code, ran.output
+    assert SIZES == outputs(bucket)
+    assert_true_manifest(bucket)
+
+
 def test_without_listing_a_missing_key_answers_403(run_byos, bucket):
     """What AWS says without s3:ListBucket: once a probe was written and read, 403 below _byos/ means absent."""
     told = [

@@ -42,6 +42,8 @@ _NO_FILE = Identity(0, 0, 0, 0)
 _SENDS = 4
 """How often an object is sent whose acknowledgement does not agree."""
 _ABORT_PATIENCE_S = 10.0
+_GARBLED = ("MalformedXML", "InvalidRequest")
+"""What stores say of a list of parts that was damaged on its way; MinIO reads it before it looks at its checksum."""
 _WRONG_SUM = ("BadDigest", "XAmzContentChecksumMismatch")
 
 
@@ -362,7 +364,7 @@ class Uploader:
             "x-amz-checksum-type": "FULL_OBJECT",
             "content-type": "application/xml",
         }
-        trials = self._wire.trials(f"complete s3://{self._wire.line.bucket}/{key}")
+        trials, garbled = self._wire.trials(f"complete s3://{self._wire.line.bucket}/{key}"), 0
         while True:
             try:
                 answer = self._wire.attempt(
@@ -377,6 +379,10 @@ class Uploader:
                 if found and found.size_bytes == size_bytes and found.crc32 == expected:
                     return Acknowledged(found.size_bytes, expected, found.etag)
             except (errors.NoSuchObject, errors.StoreRefused) as error:
+                if error.error_code in _GARBLED and garbled < _SENDS:
+                    garbled += 1
+                    trials.failed(Transient(f"the list of parts was not understood: {error}", answered=True))
+                    continue
                 # Completed before, and the answer was lost: 404 from MinIO, 400 InvalidPart while it still does so.
                 if isinstance(error, errors.StoreRefused) and error.error_code != "InvalidPart":
                     raise

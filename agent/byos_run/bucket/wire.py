@@ -36,6 +36,7 @@ _TIMED_OUT = (TimeoutError, socket.timeout)  # one class from Python 3.10 on
 _TRY_AGAIN_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _TRY_AGAIN_CODES = frozenset(
     {"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "BadDigest", "XAmzContentChecksumMismatch",
+     "XAmzContentSHA256Mismatch",
      "IncompleteBody", "OperationAborted", "ServerBusy", "TooManyRequests"}
 )  # fmt: skip
 # Unknown key ids come as 403 or 404 and bad tokens as 400 or 403, by store.
@@ -196,7 +197,7 @@ class Wire:
         keys, offset_s, region = line.keys(), line.clock.offset_s, line.signer.region
         signed = line.signer.headers(
             keys=keys, method=method, host=self.host.header, path=path, query=query_text, headers=given,
-            payload_sha256=self._payload_sha256(body), now=line.clock.now(), region=region,
+            payload_sha256=self._payload_sha256(method, body), now=line.clock.now(), region=region,
         )  # fmt: skip
         target = line.connections.target_of(f"{path}?{query_text}" if query_text else path)
         if len(body):
@@ -233,8 +234,9 @@ class Wire:
             if self.stop.wait(left_s) and self.stop.cut:
                 self.stop.check()
 
-    def _payload_sha256(self, body: Body) -> str:
-        if not self.line.sign_payload:
+    def _payload_sha256(self, method: str, body: Body) -> str:
+        # What is posted is a list of parts: it has no checksum of its own, as objects have.
+        if not self.line.sign_payload and method != "POST":
             return UNSIGNED
         return hashlib.sha256(body).hexdigest() if len(body) else EMPTY_SHA256
 
