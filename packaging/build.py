@@ -91,6 +91,7 @@ def made(*, carried: dict, sources: dict[str, bytes], interpreters: dict, scratc
                 modules, interpreter=interpreters[python][0], stripped="inner", scratch=scratch
             )
             parts["magic/" + name] = modules.pop("magic")
+            parts["dataclasses/" + name] = libraries.squeezed(modules.pop("dataclasses"))
             parts["boot/" + name] = libraries.squeezed(modules["byos_boot.py"])
         del modules["byos_boot.py"]
         words = carried["words"][python]

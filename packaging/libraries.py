@@ -75,7 +75,7 @@ def collected(*, trees: dict, interpreters: dict, scratch: str) -> dict:
         data = {path: content for path, content in pure.items() if not path.endswith((".py", ".so"))}
         if python in interpreters:
             modules = compiled(modules, interpreter=interpreters[python][0], stripped="all", scratch=scratch)
-            del modules["magic"]
+            del modules["magic"], modules["dataclasses"]
         made["data"][python] = {path: squeezed(data[path]) for path in sorted(data)}
         words = made["words"][python] = modules[TYPICAL][:WORDS_BYTES]
         made["modules"][python] = {path: deflated(modules[path], words=words) for path in sorted(modules)}
@@ -117,7 +117,7 @@ def read(tree: str) -> tuple[dict[str, bytes], dict[str, bytes], dict[tuple[str,
 
 
 def compiled(modules: dict[str, bytes], *, interpreter: str, stripped: str, scratch: str) -> dict[str, bytes]:
-    """Path -> marshalled code of ``modules`` (path -> source), by ``interpreter``; ``stripped``: see bytecode.py."""
+    """Path -> marshalled code of ``modules`` (path -> source), by ``interpreter``; ``stripped`` and other keys: see bytecode.py."""
     with tempfile.TemporaryDirectory(dir=scratch) as top:
         tree, out = os.path.join(top, "tree"), os.path.join(top, "out")
         for path, content in modules.items():

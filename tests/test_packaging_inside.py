@@ -28,12 +28,25 @@ FITTING = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 FIT = [p for p in sorted(HOME.glob(".pyenv/versions/*/bin/python3.*")) if p.name[6:] in FITTING] or [
     Path(sys.executable)
 ]
+COMPILED = [path for path in FIT if path.name != "python3.14"]  # which runs from source where no 3.14 compiles it
 PROGRAM = """
 import os, sys
 def main():
     here = {}
     exec(sys.argv[1], here)
     return here.get("code", 0)
+"""
+VALUES = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+@dataclass(frozen=True, order=True)
+class Point:
+    x: int
+    names: dict[str, int] = field(default_factory=dict, repr=False)
+    other: Point | None = None
+@dataclass
+class Box:
+    points: list[Point] = field(default_factory=list)
 """
 KEYS = {"AWS_ACCESS_KEY_ID": "probe", "AWS_SECRET_ACCESS_KEY": "probe", "AWS_DEFAULT_REGION": "us-east-1"}
 UNPACKED = "import os, sys, time\nprint(os.environ['BYOS_UNPACKED'], flush=True)\n"
@@ -56,6 +69,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text('__version__ = "0.0.0"\n')
     (package / "cli.py").write_text(PROGRAM)
+    (package / "values.py").write_text(VALUES)
     build = [
         sys.executable,
         str(TOP / "packaging" / "build.py"),
@@ -214,6 +228,69 @@ print(asyncio.run(answer()), asyncio.subprocess.PIPE, sys.modules["asyncio"].__n
 def test_asyncio_is_read_when_it_is_used(run: Run, python: Path) -> None:
     """Not for structlog's sake at every start; who does use it gets all of it."""
     assert said(run(PUT_OFF, python=python)).split() == ["42", "-1", "asyncio"]
+
+
+DATA_CLASSES = """
+import sys
+texts = []
+sys.addaudithook(lambda event, given: event == "compile" and "def " in str(given[0]) and texts.append(given))
+from byos_run.values import Box, Point
+import dataclasses
+assert not texts, texts
+one = Point(1, {"a": 2})
+print(one, one == Point(1, {"a": 2}), one < Point(2), dataclasses.asdict(one))
+print(Box(), Box() == Box([one]), dataclasses.replace(one, x=5).x, [field.name for field in dataclasses.fields(Box)])
+try:
+    one.x = 2
+except dataclasses.FrozenInstanceError as error:
+    print(error)
+@dataclasses.dataclass
+class Unknown:
+    y: float
+print(Unknown(0.5), bool(texts))
+import inspect
+print(inspect.signature(Point), inspect.isclass(Point))
+"""
+
+
+@pytest.mark.parametrize("python", COMPILED, ids=lambda path: path.parent.parent.name)
+def test_data_classes_are_compiled_beforehand(run: Run, python: Path) -> None:
+    """Their methods compile nothing at the start and are those that Python would make; others work as ever."""
+    assert said(run(DATA_CLASSES, python=python)).splitlines() == [
+        "Point(x=1, other=None) True True {'x': 1, 'names': {'a': 2}, 'other': None}",
+        "Box(points=[]) False 5 ['points']",
+        "cannot assign to field 'x'",
+        "Unknown(y=0.5) True",
+        "(x: 'int', names: 'dict[str, int]' = <factory>, other: 'Point | None' = None) -> None True",
+    ]
+
+
+EVERY_DATA_CLASS = """
+import ast, builtins, dataclasses, importlib, pathlib, sys
+sys.path[:0] = sys.argv[1:3]
+import bytecode
+texts, missed = {}, []
+paths = sorted(pathlib.Path(sys.argv[2], "byos_run").rglob("*.py"))
+for path in paths:
+    bytecode.methods(ast.parse(path.read_text()), texts)
+def execute(text, names, *rest):
+    module = sys.modules[names["__name__"]].__name__ if "__name__" in names else ""
+    if module.startswith("byos_run") and text not in texts:
+        missed.append((module, text))
+    builtins.exec(text, names, *rest)
+dataclasses.exec = execute
+for path in paths:
+    if path.stem not in ("__main__", "__init__"):
+        importlib.import_module(".".join(path.relative_to(sys.argv[2]).with_suffix("").parts))
+print(len(texts) > 20, missed)
+"""
+
+
+def test_every_data_class_of_ours_is_among_them() -> None:
+    """What the build writes down is what the decorator asks for when our modules are imported."""
+    command = [sys.executable, "-c", EVERY_DATA_CLASS, str(TOP / "packaging"), str(TOP / "agent")]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True []\n"
 
 
 def test_what_is_set_aside(run: Run) -> None:
