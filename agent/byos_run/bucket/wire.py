@@ -113,6 +113,11 @@ class Throttle:
         self._free_at = max(self._free_at, now) + count / self._bytes_per_s
         return max(0.0, self._free_at - now - 0.05)
 
+    def give_back(self, count: int) -> None:
+        """*count* bytes are not waited for: neither does the record of a run that stops wait for them."""
+        if self._bytes_per_s:
+            self._free_at -= count / self._bytes_per_s
+
 
 @dataclass(frozen=True)
 class Line:
@@ -190,7 +195,7 @@ class Wire:
 
         *accept* sees status and headers of a success before its body is read, and may raise.
         """
-        line = self.line
+        line, asked = self.line, self.stop.asked
         path = f"{line.path_prefix}/{path_of(key)}" if key or not line.path_prefix else line.path_prefix
         query_text = query_of(query)
         given = {**line.fixed_headers, **(headers or {})}
@@ -201,7 +206,7 @@ class Wire:
         )  # fmt: skip
         target = line.connections.target_of(f"{path}?{query_text}" if query_text else path)
         if len(body):
-            self._pause(line.throttle.take(len(body)))
+            self._pause_for(len(body), asked=asked)
         response, connection = self._send(method, target, {**signed, **line.connections.proxy_headers()}, body)
         if accept and response.status < 300:
             try:
@@ -211,6 +216,8 @@ class Wire:
                 raise
         answer = self._receive(response, connection, into=into)
         line.connections.reached = True
+        if into is not None and answer.status < 300:
+            self._pause_for(len(into), asked=asked)
         if answer.status >= 300:
             if self._outdated(answer, keys=keys, offset_s=offset_s, region=region):
                 raise Transient("the clock, the credentials or the region were put right; signing anew", answered=True)
@@ -227,11 +234,15 @@ class Wire:
             return True
         return code in _STALE_CODES and self.line.renew(keys)
 
-    def _pause(self, seconds: float) -> None:
-        """Raises Stopped when all is to end at once: a slow link must not hold up a deadline."""
-        until = time.monotonic() + seconds
+    def _pause_for(self, count: int, *, asked: bool) -> None:
+        """Raises Stopped when the wish to stop grew since the request began: a slow link must not hold up a deadline.
+
+        *asked*: it was there before; what is begun after that is meant to be done still.
+        """
+        until = time.monotonic() + self.line.throttle.take(count)
         while (left_s := until - time.monotonic()) > 0:
-            if self.stop.wait(left_s) and self.stop.cut:
+            if (self.stop.asked and not asked) or (self.stop.wait(left_s) and self.stop.cut):
+                self.line.throttle.give_back(count)
                 self.stop.check()
 
     def _payload_sha256(self, method: str, body: Body) -> str:
@@ -293,8 +304,6 @@ class Wire:
             connection.close()
         else:
             self.line.connections.give_back(connection)
-        if received:
-            self._pause(self.line.throttle.take(received))
         return Answer(response.status, _headers_of(response), body)
 
     def _error(self, answer: Answer, *, method: str, key: str, query: Sequence[tuple[str, str]]) -> Exception:
