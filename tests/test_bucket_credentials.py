@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from byos_run.bucket.credentials import botocore_session, chained_source, plain_source
+from byos_run.bucket.credentials import botocore_session, chained_source, plain_source, secret_files
+from byos_run.errors import AccessRefused
 from byos_run.model import Place, StoreSettings
 
 KEYS = "aws_access_key_id = AKIDCONFIG12345\naws_secret_access_key = from-config\n"
@@ -67,6 +68,47 @@ def test_plain_keys_are_those_of_botocores_chain(place_of, case):
 def test_whatever_else_the_chain_looks_at_is_left_to_it(place_of, case):
     """Roles, profiles, expiry, files of other places: no answer of our own."""
     assert plain_source(settings=StoreSettings(), place=place_of(*LEFT_TO_BOTOCORE[case])) is None
+
+
+REFUSED = {
+    "no such token file": ("", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/none", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x"}),
+    "no such program": ("[default]\ncredential_process = /none\n", {}),
+    "a program that tells no JSON": ("[default]\ncredential_process = echo hello\n", {}),
+    "a service that is not on this node": ("", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.org/keys"}),
+    "no such file for a service": (
+        "", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/none"},
+    ),
+    "a key that is not ASCII": ("", {**ENVIRON, "AWS_ACCESS_KEY_ID": "AKID\xe9NVIRON12345"}),
+    "a token with a line break": ("", {**ENVIRON, "AWS_SESSION_TOKEN": "to\nken"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_gives_no_keys_is_a_refusal_and_no_defect(place_of, case):
+    """Whatever of the chain is missing or talks nonsense: AccessRefused, which is 77."""
+    place, settings = place_of(*REFUSED[case]), StoreSettings(endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(AccessRefused):
+        plain_source(settings=settings, place=place) or chained_source(
+            botocore_session(settings=settings, place=place), settings, place
+        )
+
+
+@pytest.mark.parametrize("text", [f"\ufeff[default]\r\n{KEYS}", f"[default]\n{KEYS.upper()}"])
+def test_a_config_of_another_system_is_understood(place_of, text):
+    """A byte order mark, line ends of Windows, names in capitals."""
+    found = plain_source(settings=StoreSettings(endpoint_url="http://127.0.0.1:9"), place=place_of(text, {}))
+    assert found is not None
+    assert "akidconfig12345" == found.keys().access_key.lower()
+
+
+def test_secrets_are_found_behind_links_and_by_every_variable_of_the_chain(place_of, tmp_path):
+    """The link and what it leads to, a token's file; none that lies elsewhere."""
+    (tmp_path / "keys").write_text(f"[default]\n{KEYS}")
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "config").symlink_to("keys")
+    (tmp_path.parent / "around").symlink_to(tmp_path)
+    named = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path.parent / "around" / "token"), "AWS_CONFIG_FILE": "/etc/passwd"}
+    assert {tmp_path / "config", tmp_path / "keys", tmp_path / "token"} == {*secret_files(place_of("", named))}
 
 
 def test_a_start_with_plain_keys_and_an_endpoint_does_not_import_botocore(tmp_path):

@@ -134,6 +134,7 @@ def test_ten_thousand_rows_are_read_at_once():
         ({"AWS_BATCH_JOB_ARRAY_INDEX": "0"}, 1),
         ({"JOB_COMPLETION_INDEX": "19"}, 20),
         ({"PBS_ARRAY_INDEX": "3"}, 3),
+        ({"PBS_ARRAYID": "3"}, 3),
         ({"SGE_TASK_ID": "4"}, 4),
         ({"LSB_JOBINDEX": "5"}, 5),
     ],

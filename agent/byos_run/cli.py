@@ -92,6 +92,8 @@ def _place(volume: int) -> Place:
     shipped, unpacked = environ.pop("BYOS_FILE", ""), environ.pop("BYOS_UNPACKED", "")
     for name in [name for name in environ if name.startswith(_ASIDE)]:
         environ[name[len(_ASIDE) :]] = environ.pop(name)
+    for name in [name for name in environ if name.startswith("AWS_") and not environ[name]]:
+        os.environ.pop(name)  # botocore takes it for a profile, or a file, of no name
     for name in ("BYOS_BOOT", "BYOS_FILE", "BYOS_UNPACKED"):
         environ.pop(name, None)
         os.environ.pop(name, None)

@@ -20,6 +20,7 @@ from byos_run.node import process
 from byos_run.node.outlet import Outlet
 from byos_run.node.pool import Every, Stop
 from byos_run.opening import enter_row, forget_secrets, leave_row, open_run, read_object
+from byos_run.steps import rows
 from byos_run.steps.settle import settle
 from byos_run.terminal import Terminal
 
@@ -48,7 +49,8 @@ def run(*, arguments: Sequence[str], place: Place, stop: Stop) -> int:
         book.log.critical(f"a defect of byos-run: {errors.line_of(error)}", traceback=traceback.format_exc())
         book.lines.say(traceback.format_exc(limit=-3).strip().replace("\n", " / "))
     finally:
-        forget_secrets(place)
+        if place.start_directory is not None or not rows.is_asked(arguments):  # the other rows need theirs
+            forget_secrets(place)
         leave_row(place)
     if outlet.lost_lines:
         book.lines.say(f"{outlet.lost_lines:,} lines were not shown: the reader was too slow; solver.log has them all")

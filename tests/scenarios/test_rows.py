@@ -128,6 +128,17 @@ def test_every_problem_of_a_table_is_told_and_nothing_starts(run_byos, bucket, t
     assert ["byos-run", "byos.toml", "config", "inputs.csv"] == ran.left()
 
 
+def test_a_row_that_is_none_takes_the_keys_of_no_other(run_byos, bucket, tmp_path):
+    """64 on the platform: config is the other rows' too, and stays. A variable that is set and empty is none."""
+    here = tmp_path / "array"
+    job = array(here, bucket, "26")
+    ran = run_byos(job, "--table", "inputs.csv", "--row", "9", directory=here, platform=True, env={"AWS_PROFILE": ""})
+    after = run_byos(job, "--table", "inputs.csv", "--row", "1", directory=here, platform=True, env={"AWS_PROFILE": ""})
+
+    assert [64, 0] == [ran.code, after.code], after.output
+    assert "config" in ran.left()
+
+
 def test_a_row_that_fails_leaves_what_the_next_start_needs(run_byos, bucket, tmp_path):
     """The solver's code passes; an attempt that was refused leaves not even its directory."""
     here = tmp_path / "array"

@@ -22,6 +22,8 @@ from byos_run.errors import printable
 from byos_run.model import Place, StoreSettings
 
 _LONGEST_CONFIG = 1 << 20
+_OF_THE_CHAIN = (OSError, ValueError, KeyError)
+"""What botocore lets through of files that are not there, and of programs and services that answer no JSON."""
 _BUSY = (
     "Throttling",
     "ThrottlingException",
@@ -38,6 +40,12 @@ _AWS_SETTINGS = (
     "sso_session",
     "credential_process",
     "web_identity_token_file",
+)
+_FILE_VARIABLES = (
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
 _PLAIN_VARIABLES = frozenset((
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
@@ -89,23 +97,27 @@ def secret_files(place: Place) -> list[Path]:
 
     What lies beside a row's directory is not among them: the other rows need it.
     """
-    named = (place.environ.get(name) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
+    named = (place.environ.get(name) for name in _FILE_VARIABLES)
     candidates = [place.run_directory / name for name in named if name]
     candidates.append(place.run_directory / "config")
-    real = os.path.realpath(place.run_directory) + os.sep
-    inside = [path for path in candidates if os.path.realpath(path).startswith(real) and path.is_file()]
-    return [path for path in dict.fromkeys(inside) if path.name != "config" or _holds_settings(_text_of(path))]
+    real = Path(os.path.realpath(place.run_directory))
+    inside = [path for path in candidates if real in Path(os.path.realpath(path)).parents and path.is_file()]
+    secret = [path for path in inside if path.name != "config" or _holds_settings(_text_of(path))]
+    # Of a link also what it leads to: the secret is there.
+    names = [Path(os.path.realpath(path.parent), path.name) for path in secret]
+    found = dict.fromkeys([*names, *(Path(os.path.realpath(path)) for path in secret)])
+    return [place.run_directory / path.relative_to(real) for path in found if real in path.parents]
 
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_bytes()[:_LONGEST_CONFIG].decode("utf-8", "replace") if path.is_file() else ""
+        return path.read_bytes()[:_LONGEST_CONFIG].decode("utf-8-sig", "replace") if path.is_file() else ""
     except OSError:
         return ""
 
 
 def _holds_settings(text: str) -> bool:
-    return any(setting in text for setting in _AWS_SETTINGS)
+    return any(setting in text.lower() for setting in _AWS_SETTINGS)
 
 
 def plain_source(*, settings: StoreSettings, place: Place) -> Source | None:
@@ -133,7 +145,16 @@ def _plain(method: str, found: Mapping[str, str], *, region: str) -> Source | No
     access_key, secret_key = found.get("aws_access_key_id", ""), found.get("aws_secret_access_key", "")
     if not access_key or not secret_key:
         return None
-    return Source(method, Keys(access_key, secret_key, found.get("aws_session_token", "")), region)
+    return Source(method, _sendable(Keys(access_key, secret_key, found.get("aws_session_token", ""))), region)
+
+
+def _sendable(keys: Keys) -> Keys:
+    """Key id and token travel in headers; what no header can hold would be an outage to whoever sends it."""
+    if not all(text.isascii() and text.isprintable() for text in (keys.access_key, keys.token)):
+        raise errors.AccessRefused(
+            "the access key or the session token holds a character that no key has", hint="copy it once more, as it is"
+        )
+    return keys
 
 
 def chained_source(session: Any, settings: StoreSettings, place: Place) -> Source:
@@ -177,7 +198,7 @@ def _credentials(session: Any, settings: StoreSettings) -> Any:
 
     try:
         source = session.get_credentials()
-    except botocore.exceptions.BotoCoreError as error:
+    except (botocore.exceptions.BotoCoreError, *_OF_THE_CHAIN) as error:
         raise errors.AccessRefused(f"no credentials: {printable(str(error))}") from None
     if source is None or not settings.role_arn:
         return source
@@ -202,12 +223,12 @@ def _keys_of(credentials: Any) -> Keys:
 
     try:
         frozen = credentials.get_frozen_credentials()
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, *_OF_THE_CHAIN) as error:
         message = f"no credentials: {printable(str(error))}"
         if _may_pass(error):
             raise Transient(message) from None
         raise errors.AccessRefused(message) from None
-    return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+    return _sendable(Keys(frozen.access_key, frozen.secret_key, frozen.token or ""))
 
 
 def _may_pass(error: Exception) -> bool:

@@ -7,8 +7,9 @@ template that the platform would render: the row's columns fill it. Each row wor
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable
 
@@ -52,6 +53,11 @@ def row_of(flags: Source, place: Place, *, read: Callable[[S3Url], bytes]) -> Ch
     if problems or row is None:
         return Chosen(Source(problems=problems, whole=False))
     return Chosen(of_row(row, table=reference), number, row.cells)
+
+
+def is_asked(arguments: Sequence[str]) -> bool:
+    """Whether the run is to be a row of a table, before anything else of *arguments* is understood."""
+    return any(word.partition("=")[0] == "--table" for word in takewhile(lambda word: word != "--", arguments))
 
 
 def _number(text: str, environ: Mapping[str, str]) -> int:

@@ -27,7 +27,7 @@ _LISTED = 200
 _NAME = re.compile(r"\$\{\s*([^{}\n]*?)\s*\}")
 _INDEXES = {
     "SLURM_ARRAY_TASK_ID": 0, "AWS_BATCH_JOB_ARRAY_INDEX": 1, "JOB_COMPLETION_INDEX": 1, "PBS_ARRAY_INDEX": 0,
-    "SGE_TASK_ID": 0, "LSB_JOBINDEX": 0,
+    "PBS_ARRAYID": 0, "SGE_TASK_ID": 0, "LSB_JOBINDEX": 0,
 }  # fmt: skip
 """Array index of a scheduler → what makes it a row: AWS Batch and Kubernetes count from 0."""
 
