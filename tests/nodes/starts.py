@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 INSIDE = "/mnt"
 START_S = 120
 MARK = ".byos-run-"
-# What the header does, for a Python that cannot start a program of its own system.
-EMULATED = (
-    "import os, runpy, sys; os.environ['BYOS_BOOT'] = str(os.getpid()); sys.argv[:] = sys.argv[1:]; "
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
+# Registers qemu for the programs of another processor, in a user namespace of its own (Linux 6.7 and newer keep one list each).
+# The kernel reads it when it is registered (F), so it need not lie in the tree. Magic and mask: an ELF-64 program for aarch64.
+EMULATED = r"""
+mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+printf '%s' ":aarch64:M::$magic:$mask:/usr/bin/qemu-aarch64-static:F" >/proc/sys/fs/binfmt_misc/register
+"""
 
 
 class Started(NamedTuple):
@@ -74,35 +77,23 @@ def place(file: Path) -> Iterator[Place]:
 
 def environ(node: Node, where: Place, variables: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """The environment of a start; a variable given as None is not set."""
-    is_elsewhere = node.root and not node.is_emulated  # an emulated Python sees this machine's directories
-    top = INSIDE if is_elsewhere else str(where.top)
+    top = INSIDE if node.root else str(where.top)
     plain: dict[str, str | None] = {
         "HOME": f"{top}/home", "TMPDIR": f"{top}/tmp", "PATH": os.environ["PATH"], "BYOS_PYTHON": node.python, "LANG": "C.UTF-8",
     }  # fmt: skip
-    if is_elsewhere:
+    if node.root:
         plain["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     return {name: value for name, value in {**plain, **(variables or {})}.items() if value is not None}
 
 
 def command(node: Node, where: Place, words: Sequence[str], *, before: str = "") -> list[str]:
     """The whole command of a start of `words`; `before` is a text for sh in a mount namespace, $1 the top of the place."""
-    if node.is_emulated:
-        python = [
-            "qemu-aarch64-static",
-            "-L",
-            str(node.root),
-            f"{node.root}{node.python}",
-            "-E",
-            "-S",
-            "-s",
-            "-c",
-            EMULATED,
-        ]
-        return [*python, *words[1:]]
     if node.root:
-        text = f'mount --rbind /proc "$2/proc"; mount --rbind /dev "$2/dev"; mount --rbind "$1" "$2{INSIDE}"; '
+        text = EMULATED if node.is_emulated else ""
+        text += f'mount --rbind /proc "$2/proc"; mount --rbind /dev "$2/dev"; mount --rbind "$1" "$2{INSIDE}"; '
         text += f'root=$2; shift 2; exec chroot "$root" sh -c "cd {INSIDE}/run && exec \\"\\$@\\"" sh "$@"'
-        return ["unshare", "-m", "sh", "-ec", text, "sh", str(where.top), str(node.root), *words]
+        own = "-Urm" if node.is_emulated else "-m"
+        return ["unshare", own, "sh", "-ec", text, "sh", str(where.top), str(node.root), *words]
     if before:
         text = f'{before}\nshift; cd .; exec "$@"'
         return ["unshare", "-m", "sh", "-ec", text, "sh", str(where.top), *words]
