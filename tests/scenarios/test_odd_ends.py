@@ -76,8 +76,8 @@ def test_a_file_called_config_that_holds_no_keys_is_an_output(run_byos, bucket):
 def test_a_signal_at_any_early_moment_is_told(tmp_path, shipped_file, run_environ, seconds):
     """Once Python runs the last line says 75; before that the signal ends the process as it would any other."""
     asked = {
-        "input": "s3://b/a.zip",
-        "output": "s3://b/out/",
+        "input": "s3://bucket/a.zip",
+        "output": "s3://bucket/out/",
         "command": "true",
         "store": {"endpoint_url": "http://127.0.0.1:9"},
     }
