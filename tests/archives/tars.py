@@ -247,6 +247,8 @@ def _records():
             f"pax-global-{key.decode()}", 30, REFUSED, tar(pax((key, b"3"), kind=b"g"), entry()), "all that follows"
         )
     yield Case("pax-sparse", 30, REFUSED, tar(pax((b"GNU.sparse.major", b"1")), entry()), "sparse")
+    oldest = pax(*((b"GNU.sparse.offset", b"0"), (b"GNU.sparse.numbytes", b"9")) * 2)
+    yield Case("pax-sparse-oldest", 30, REFUSED, tar(oldest, entry()), "sparse")
     yield Case("pax-solaris", 30, OK, tar(pax((b"path", b"p"), kind=b"X"), entry()), holds={b"p": TEXT})
 
 
@@ -287,6 +289,7 @@ def _ends():
     yield Case("not-xml", 26, REFUSED, b"<?xml version='1.0'?><Error/>" + bytes(500), "XML")
     yield Case("not-gzip", 26, REFUSED, gzip.compress(good), "gzip")
     yield Case("not-zip", 26, REFUSED, b"PK\3\4" + bytes(600), "zip")
+    yield Case("not-header", 31, REFUSED, tar(entry(checksum=b"000001\0 ")), "checksum")
     yield Case("not-short", 26, REFUSED, b"hello")
     yield Case("nested", 28, OK, tar(entry(b"inner.tar", good)), holds={b"inner.tar": good})
 

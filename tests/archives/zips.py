@@ -51,6 +51,14 @@ def pack_lzma(content, *, mark=True):
     return b"\x09\x04\x05\x00" + bytes([93]) + struct.pack("<I", 1 << 16) + packer.compress(content) + packer.flush()
 
 
+def pack_lzma_unmarked(content):
+    """As WinZip and older 7-Zips do it: no mark at the end. The first chunk of LZMA2 is such a stream."""
+    model = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
+    raw = lzma.compress(content, lzma.FORMAT_RAW, filters=[model])
+    assert raw[0] >= 0xE0
+    return b"\x09\x04\x05\x00" + raw[5:6] + struct.pack("<I", 1 << 16) + raw[6:-1]
+
+
 PACKERS = {
     0: bytes, 8: raw_deflate, 12: bz2.compress, 14: pack_lzma, 93: zstandard.compress, 20: zstandard.compress,
     95: lzma.compress,
@@ -358,6 +366,26 @@ def _sizes():
         yield Case(f"packed-{method}-trailing", 17, REFUSED, build([member(method=method, data=good + b"junkjunk")]))
         yield Case(f"packed-{method}-garbage", 17, REFUSED, build([member(method=method, data=b"\x5d" * 80)]))
     yield Case("packed-20", 24, OK, build([member(method=20)]), holds={b"a.dat": TEXT})
+    for label, content in {
+        "text": TEXT,
+        "run": b"a" * 3000,
+        "zeros": bytes(70000),
+        "digits": b"0123456789" * 9000,
+    }.items():
+        data = pack_lzma_unmarked(content)
+        yield Case(
+            f"lzma-no-mark-{label}",
+            17,
+            OK,
+            build([member(content=content, method=14, data=data)]),
+            holds={b"a.dat": content},
+        )
+        yield Case(
+            f"lzma-no-mark-{label}-junk", 17, REFUSED, build([member(content=content, method=14, data=data + b"junk")])
+        )
+        yield Case(
+            f"lzma-no-mark-{label}-cut", 17, REFUSED, build([member(content=content, method=14, data=data[:-6])])
+        )
     big = struct.pack("<HHBI", 9, 5, 93, 0xFFFFFFFF) + pack_lzma(TEXT)[9:]
     yield Case("lzma-dictionary-4g", 15, OK, build([member(method=14, data=big)]), holds={b"a.dat": TEXT})
     yield Case("stored", 24, OK, build([member(method=0)]), holds={b"a.dat": TEXT})

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Callable
 
 deflate: Any
@@ -181,26 +182,40 @@ def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int, end_mark:
         raise Damaged(f"is packed by lzma with a dictionary over {_DICTIONARY_BYTES >> 20} MiB, or damaged")
     model = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary}
     model.update(lc=properties % 9, lp=properties // 9 % 5, pb=properties // 45)
-    left = unpacked_bytes
     errors: tuple[type[Exception], ...] = (*_ERRORS, lzma.LZMAError)
     try:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[model])
-        for piece in _lzma_raw(decoder, rest, chunks):
-            left -= len(piece)
-            yield piece
+        yield from _lzma_content(decoder, _slices(rest, chunks), unpacked_bytes=unpacked_bytes, end_mark=end_mark)
     except errors as error:
         raise Damaged(f"is damaged: {error}") from None
-    if left > 0 or (end_mark and not decoder.eof):
+
+
+def _lzma_content(decoder: Any, slices: Iterator[bytes], *, unpacked_bytes: int, end_mark: bool) -> Iterator[bytes]:
+    """Without a mark no more than is claimed: WinZip's encoder, for one, sets none, and the decoder would go on by itself."""
+    left = unpacked_bytes + end_mark
+    for data in slices:
+        if decoder.eof:
+            raise Damaged("has bytes after its end")
+        all_given = unpacked_bytes > left == 0
+        piece = decoder.decompress(data, min(PIECE_BYTES, left) or 1)
+        if all_given and not decoder.eof:  # unless it was a mark that no flag promised
+            raise Damaged("has bytes after its end")
+        while piece and left:
+            yield piece
+            left -= len(piece)
+            piece = decoder.decompress(b"", min(PIECE_BYTES, left)) if left and not decoder.eof else b""
+    if left > end_mark or (end_mark and not decoder.eof):
         raise Damaged("is cut off: its lzma stream ends too early")
-
-
-def _lzma_raw(decoder: Any, first: memoryview, chunks: Iterator[memoryview]) -> Iterator[bytes]:
-    chunk: memoryview | None = first
-    while chunk is not None:
-        for at in range(0, len(chunk), _SLICE_BYTES):
-            if decoder.eof:
-                raise Damaged("has bytes after its end")
-            yield from _fed(decoder, bytes(chunk[at : at + _SLICE_BYTES]))
-        chunk = next(chunks, None)
-    if decoder.eof and decoder.unused_data:
+    if decoder.unused_data:
         raise Damaged("has bytes after its end")
+
+
+def _slices(first: memoryview, chunks: Iterator[memoryview]) -> Iterator[bytes]:
+    """The last four bytes are apart: a stream that gave all before them has bytes after its end."""
+    held = b""
+    for chunk in chain((first,), chunks):
+        for at in range(0, len(chunk), _SLICE_BYTES):
+            data = held + bytes(chunk[at : at + _SLICE_BYTES])
+            held = data[-4:]
+            yield data[:-4]
+    yield held

@@ -15,7 +15,7 @@ from struct import Struct, error, unpack_from
 from typing import NamedTuple
 from zlib import crc32
 
-from byos_run.archive.plan import refusal, safe_path
+from byos_run.archive.plan import AGAIN, refusal, safe_path
 from byos_run.errors import BadInput
 from byos_run.model import ByteSource, S3Url
 
@@ -134,7 +134,7 @@ def entries(source: ByteSource, *, start: int, size_bytes: int) -> Iterator[Entr
 
 
 def _entry(window: bytes, at: int, *, of: S3Url) -> tuple[Entry, int]:
-    damaged = BadInput(f"{of}: its directory is damaged", hint="make the archive again and upload it again")
+    damaged = BadInput(f"{of}: its directory is damaged", hint=AGAIN)
     try:
         (signature, made_by, _, flags, method, dos_time, dos_date, crc, packed, unpacked,
          name_size, extra_size, comment_size, disk, _, attributes, offset) = ENTRY.unpack_from(window, at)  # fmt: skip

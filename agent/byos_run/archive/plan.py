@@ -32,6 +32,9 @@ _RATIO_FLOOR_BYTES = 1 << 30
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\\\x00\ud800-\udfff]{1,63}"
 _PLAIN = re.compile(rf"(?![A-Za-z]:){_NAME}(?:/{_NAME}){{0,14}}/?")
 _DRIVE = re.compile(r"[A-Za-z]:")
+AGAIN = "make the archive again and upload it again"
+"""What to do where nothing better is known."""
+_ONCE = "pack it again with each path once"
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def quoted(name: str) -> str:
     return f"'{text}'" if len(text) <= 200 else f"'{text[:120]}…{text[-60:]}'"
 
 
-def refusal(of: S3Url | str, name: str, why: str, *, hint: str = "") -> BadInput:
+def refusal(of: S3Url | str, name: str, why: str, *, hint: str = AGAIN) -> BadInput:
     """The refusal of one member, for a caller to raise."""
     return BadInput(f"{of}: member {quoted(name)}: {why}", hint=hint)
 
@@ -206,16 +209,16 @@ class Tree:
     def add_file(self, path: str) -> None:
         """Raises BadInput if *path* was there before, be it as a directory, or stands below a file."""
         if path in self.files:
-            raise refusal(self._of, path, "is in the archive twice", hint="pack it again with each path once")
+            raise refusal(self._of, path, "is in the archive twice", hint=_ONCE)
         if path in self.directories:
-            raise refusal(self._of, path, "is a file and a directory at once")
+            raise refusal(self._of, path, "is a file and a directory at once", hint=_ONCE)
         self.files.add(path)
         self._add_parents(path)
 
     def add_directory(self, path: str) -> None:
         if path not in self.directories:
             if path in self.files:
-                raise refusal(self._of, path, "is a file and a directory at once")
+                raise refusal(self._of, path, "is a file and a directory at once", hint=_ONCE)
             self.directories.add(path)
             self._add_parents(path)
 
@@ -223,7 +226,7 @@ class Tree:
         parent = path.rpartition("/")[0]
         while parent and parent not in self.directories:
             if parent in self.files:
-                raise refusal(self._of, path, f"lies below {quoted(parent)}, which is a file or a link")
+                raise refusal(self._of, path, f"lies below {quoted(parent)}, which is a file or a link", hint=_ONCE)
             self.directories.add(parent)
             parent = parent.rpartition("/")[0]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from byos_run.archive.kinds import wrong_content
-from byos_run.archive.plan import Plan, quoted, refusal, safe_path
+from byos_run.archive.plan import AGAIN, Plan, quoted, refusal, safe_path
 from byos_run.errors import BadInput
 from byos_run.model import ByteSource, S3Url
 
@@ -34,7 +34,6 @@ _REFUSED = {
     b"3": "a device", b"4": "a device", b"6": "a FIFO", b"S": "a sparse file: pack it again without --sparse",
     b"M": "the rest of a file from another volume", b"N": "an old GNU name list", b"D": "a directory of an incremental dump",
 }  # fmt: skip
-_AGAIN = "make the archive again and upload it again"
 
 
 class Entry(NamedTuple):
@@ -87,6 +86,8 @@ class Bytes:
 def plan_tar(source: ByteSource, *, kind: str, head: bytes) -> Plan:
     """The plan of a tar, which tells nothing before it streams. Raises BadInput if it begins as something else."""
     good = head.startswith(_MAGIC[kind]) if kind in _MAGIC else len(head) == BLOCK and _is_header(head)
+    if kind == "tar" and head[257:262] == b"ustar" and not good:
+        raise _damaged(source.url)
     if not good:
         raise wrong_content(source, head, kind)
     return Plan(url=source.url, kind=kind, files=0, directories=0, total_bytes=source.size_bytes, exact=False)
@@ -94,6 +95,10 @@ def plan_tar(source: ByteSource, *, kind: str, head: bytes) -> Plan:
 
 def _is_header(block: bytes) -> bool:
     return not block.strip(b"\0") or _checksum_fits(block)
+
+
+def _damaged(of: S3Url) -> BadInput:
+    return BadInput(f"{of}: a header's checksum is wrong: the tar is damaged", hint=AGAIN)
 
 
 def _checksum_fits(block: bytes) -> bool:
@@ -127,11 +132,11 @@ def entries(stream: Bytes, *, of: S3Url) -> Iterator[Entry]:
             raise BadInput(f"{of}: the tar is cut off: it has no end blocks", hint="upload it again")
         if not block.strip(b"\0"):
             if lead.is_there:
-                raise BadInput(f"{of}: its last record leads no entry", hint=_AGAIN)
+                raise BadInput(f"{of}: its last record leads no entry", hint=AGAIN)
             _check_end(stream, of=of)
             return
         if not _checksum_fits(block):
-            raise BadInput(f"{of}: a header's checksum is wrong: the tar is damaged", hint=_AGAIN)
+            raise _damaged(of)
         kind = block[156:157]
         if kind in b"xgXLKV":
             lead = _led(lead, kind, block, stream, of=of)
@@ -158,33 +163,33 @@ def _led(lead: _Lead, kind: bytes, block: bytes, stream: Bytes, *, of: S3Url) ->
     """*lead* with what one more record says. Raises BadInput for a record of a kind that was there already."""
     size = _number(block[124:136], "size", of=of)
     if size > _RECORD_BYTES:
-        raise BadInput(f"{of}: a record about a name has {size} bytes", hint=_AGAIN)
+        raise BadInput(f"{of}: a record about a name has {size} bytes", hint=AGAIN)
     body = stream.take(size)
     if len(body) + len(stream.take(-size % BLOCK)) < size + -size % BLOCK:
         raise BadInput(f"{of}: the tar is cut off in a record", hint="upload it again")
     if kind in b"LK":
         name = body[:-1] if body[-1:] == b"\0" else body
         if (lead.name if kind == b"L" else lead.target) is not None or b"\0" in name or not name:
-            raise BadInput(f"{of}: a long name is empty, holds a NUL or is there twice", hint=_AGAIN)
+            raise BadInput(f"{of}: a long name is empty, holds a NUL or is there twice", hint=AGAIN)
         return lead._replace(name=name) if kind == b"L" else lead._replace(target=name)
     if kind == b"V":
         if lead.is_there:
-            raise BadInput(f"{of}: a record leads the volume's label", hint=_AGAIN)
+            raise BadInput(f"{of}: a record leads the volume's label", hint=AGAIN)
         return lead
     records = _pax(body, of=of)
     if kind == b"g":
         if records.keys() & {"path", "linkpath", "size"} or any(key.startswith("GNU.sparse") for key in records):
-            raise BadInput(f"{of}: one name or size for all that follows", hint=_AGAIN)
+            raise BadInput(f"{of}: one name or size for all that follows", hint=AGAIN)
         return lead
     if lead.pax:
-        raise BadInput(f"{of}: two pax records for one entry", hint=_AGAIN)
+        raise BadInput(f"{of}: two pax records for one entry", hint=AGAIN)
     return lead._replace(pax=records)
 
 
 def _pax(body: bytes, *, of: S3Url) -> dict[str, bytes]:
     """``length key=value\\n`` records. Raises BadInput if they are anything else, or name a key twice."""
     found: dict[str, bytes] = {}
-    damaged = BadInput(f"{of}: a pax record is damaged", hint=_AGAIN)
+    damaged = BadInput(f"{of}: a pax record is damaged", hint=AGAIN)
     at = 0
     while at < len(body):
         blank = body.find(b" ", at, at + 20)
@@ -196,7 +201,9 @@ def _pax(body: bytes, *, of: S3Url) -> dict[str, bytes]:
         if end > len(body) or end <= blank + 1 or body[end - 1 : end] != b"\n" or not equals or not key:
             raise damaged
         name = key.decode("utf-8", "backslashreplace")
-        if name in found or (name in ("path", "linkpath") and b"\0" in value):
+        # The oldest sparse format repeats its keys; it is refused by its name.
+        again = name in found and not name.startswith("GNU.sparse.")
+        if again or (name in ("path", "linkpath") and b"\0" in value):
             raise damaged
         found[name] = value
         at = end
@@ -214,7 +221,7 @@ def _entry(block: bytes, lead: _Lead, *, of: S3Url) -> Entry:
         kind = DIRECTORY
     size = _size(block, lead, name, of=of)
     if size and kind != FILE:
-        raise refusal(of, name, f"is a {kind} and has {size} bytes of its own", hint=_AGAIN)
+        raise refusal(of, name, f"is a {kind} and has {size} bytes of its own")
     path = "" if kind == DIRECTORY and name.strip("/") == "." and name[0] == "." else safe_path(name, of=of)
     target = b""
     if kind in (LINK, HARD_LINK):
@@ -243,9 +250,9 @@ def _size(block: bytes, lead: _Lead, name: str, *, of: S3Url) -> int:
     elif told.isdigit() and len(told) < 20:
         size = int(told)
     else:
-        raise refusal(of, name, "its pax size is no number", hint=_AGAIN)
+        raise refusal(of, name, "its pax size is no number")
     if size > _HUGE_BYTES:
-        raise refusal(of, name, f"claims {size} bytes", hint=_AGAIN)
+        raise refusal(of, name, f"claims {size} bytes")
     return size
 
 
@@ -254,12 +261,12 @@ def _number(field: bytes, what: str, *, of: S3Url) -> int:
     if field[0] & 0x80:
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
-        raise BadInput(f"{of}: a header's {what} is negative or endless", hint=_AGAIN)
+        raise BadInput(f"{of}: a header's {what} is negative or endless", hint=AGAIN)
     digits = field.strip(b" \0")
     if not digits:
         return 0
     if not digits.isdigit() or b"8" in digits or b"9" in digits:
-        raise BadInput(f"{of}: a header's {what} is no number", hint=_AGAIN)
+        raise BadInput(f"{of}: a header's {what} is no number", hint=AGAIN)
     return int(digits, 8)
 
 

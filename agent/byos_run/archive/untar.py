@@ -17,7 +17,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field
 
 from byos_run.archive.inflate import PIECE_BYTES, Damaged, stream_pieces
-from byos_run.archive.plan import Limits, Plan, Tree, check_link, refusal, safe_path
+from byos_run.archive.plan import AGAIN, Limits, Plan, Tree, check_link, refusal, safe_path
 from byos_run.archive.stream import ReadAhead, cuts
 from byos_run.archive.tar import DIRECTORY, FILE, LINK, Bytes, Entry, entries
 from byos_run.archive.writer import Writer
@@ -65,7 +65,7 @@ def untar(
             for path, target in written.links:
                 writer.link(path, target)
     except Damaged as error:
-        raise BadInput(f"{plan.url}: {error}", hint="make the archive again and upload it again") from None
+        raise BadInput(f"{plan.url}: {error}", hint=AGAIN) from None
     finally:
         decoded.close()
         reads.abandon()

@@ -35,7 +35,6 @@ IN_FLIGHT_BYTES = 64 << 20
 _WORKERS = 16
 _WIDE_WINDOWS = frozenset((14, 20, 93, 95))
 _WIDE_BYTES = 8 << 20
-_AGAIN = "make the archive again and upload it again"
 
 
 class Ahead(NamedTuple):
@@ -287,7 +286,7 @@ class Unzip:
             raise _Ended
 
     def _refusal(self, index: int, why: str) -> BadInput:
-        return refusal(self._of, self._members.paths[index], why, hint=_AGAIN)
+        return refusal(self._of, self._members.paths[index], why)
 
 
 class _Ended(Exception):

@@ -27,7 +27,7 @@ from byos_run.archive.members import (
     several_disks,
     widened,
 )
-from byos_run.archive.plan import Limits, Plan, Tree, quoted, refusal
+from byos_run.archive.plan import AGAIN, Limits, Plan, Tree, quoted, refusal
 from byos_run.errors import BadInput
 from byos_run.model import ByteSource, S3Url
 
@@ -41,7 +41,6 @@ _LOCATOR = Struct("<4sIQI")
 _DIRECTORY_BYTES = 256 << 20
 _NO_FILE_BYTES = 16 << 10
 """What a link or a directory may have at most."""
-_AGAIN = "make the archive again and upload it again"
 
 
 class Directory(NamedTuple):
@@ -103,7 +102,7 @@ def _check_count(directory: Directory, parsed: int, *, of: S3Url) -> None:
         directory.counted_in_16_bits and parsed > 0xFFFF and parsed & 0xFFFF == directory.members
     ):
         raise BadInput(
-            f"{of}: its directory holds {parsed} members, its end record says {directory.members}", hint=_AGAIN
+            f"{of}: its directory holds {parsed} members, its end record says {directory.members}", hint=AGAIN
         )
 
 
@@ -119,7 +118,7 @@ def _set_ends(members: Members, directory: Directory, *, of: S3Url) -> int:
         least = offsets[i] + LOCAL.size + members.packed[i]
         if least > ends[i]:
             after = f"member {quoted(members.paths[i + 1])}" if i + 1 < len(members) else "the directory"
-            raise refusal(of, members.paths[i], f"overlaps {after}, as bombs do", hint=_AGAIN)
+            raise refusal(of, members.paths[i], f"overlaps {after}, as bombs do")
         slack = ends[i] - least - 2 * 65535 - DESCRIPTOR_BYTES
         gaps += max(0, slack)
     return gaps
@@ -129,7 +128,7 @@ def _check_shift(source: ByteSource, members: Members, directory: Directory) -> 
     if directory.shift and members.offsets:
         head = source.read(members.offsets[0], 4)
         if bytes(head) != b"PK\3\4":
-            raise BadInput(f"{source.url}: its directory does not fit its members", hint=_AGAIN)
+            raise BadInput(f"{source.url}: its directory does not fit its members", hint=AGAIN)
 
 
 def find_directory(source: ByteSource) -> Directory:
@@ -149,7 +148,7 @@ def find_directory(source: ByteSource) -> Directory:
         return found[0]
     if found:
         raise BadInput(
-            f"{source.url}: could be read as {len(found)} different archives, one of them inside a comment", hint=_AGAIN
+            f"{source.url}: could be read as {len(found)} different archives, one of them inside a comment", hint=AGAIN
         )
     raise refused[-1] if refused else _no_end(source, tail)
 
@@ -187,21 +186,19 @@ def _directory(source: ByteSource, tail: bytes, at: int, *, start: int) -> Direc
     wide = _wide_record(source, tail, at, start=start)
     if wide is not None:
         if not wide.agrees((here, count, size, offset)):
-            raise BadInput(f"{of}: its two end records contradict each other", hint=_AGAIN)
+            raise BadInput(f"{of}: its two end records contradict each other", hint=AGAIN)
         end, here, count, size, offset = wide
     elif disk or first_disk or here != count:
         raise several_disks(of)
     begin = end - size
     if begin < 0 or offset > begin:
-        raise BadInput(
-            f"{of}: its directory does not fit: the archive's head is cut off, or it is damaged", hint=_AGAIN
-        )
+        raise BadInput(f"{of}: its directory does not fit: the archive's head is cut off, or it is damaged", hint=AGAIN)
     if size > _DIRECTORY_BYTES:
         raise BadInput(f"{of}: its directory alone has {size} bytes", hint="split the case into several archives")
     if count == 0 and (size or offset != begin):
-        raise BadInput(f"{of}: claims to be empty and is not", hint=_AGAIN)
+        raise BadInput(f"{of}: claims to be empty and is not", hint=AGAIN)
     if size and bytes(source.read(begin, min(4, size))) != b"PK\1\2":
-        raise BadInput(f"{of}: has no directory where its end record says", hint=_AGAIN)
+        raise BadInput(f"{of}: has no directory where its end record says", hint=AGAIN)
     return Directory(begin, size, count, wide is None, begin - offset)
 
 
@@ -229,12 +226,12 @@ def _wide_record(source: ByteSource, tail: bytes, at: int, *, start: int) -> _Wi
     place = start + at - _LOCATOR.size - _END64.size
     raw = bytes(source.read(place, _END64.size)) if place >= 0 else b""
     if raw[:4] != b"PK\6\6" or unpack_from("<Q", raw, 4)[0] != _END64.size - 12 or told > place:
-        raise BadInput(f"{of}: its zip64 end record is not where it must be", hint=_AGAIN)
+        raise BadInput(f"{of}: its zip64 end record is not where it must be", hint=AGAIN)
     _, _, _, _, this_disk, first_disk, here, count, size, offset = _END64.unpack(raw)
     if disk or this_disk or first_disk or disks > 1 or here != count:
         raise several_disks(of)
     if place - told != place - size - offset:
-        raise BadInput(f"{of}: its zip64 end record and its locator contradict each other", hint=_AGAIN)
+        raise BadInput(f"{of}: its zip64 end record and its locator contradict each other", hint=AGAIN)
     return _Wide(place, here, count, size, offset)
 
 
@@ -268,4 +265,4 @@ def data_start(members: Members, index: int, header: memoryview, *, of: S3Url) -
 
 
 def _other_header(members: Members, index: int, what: str, *, of: S3Url) -> BadInput:
-    return refusal(of, members.paths[index], f"its own header {what}, against the directory", hint=_AGAIN)
+    return refusal(of, members.paths[index], f"its own header {what}, against the directory")
