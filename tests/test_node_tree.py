@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from byos_run.node.tree import DIRECTORY, Descent, scan
+from byos_run.node.tree import DIRECTORY, Descent, Familiar, scan
 from byos_run.node.workspace import empty_directory
 
 
@@ -143,6 +145,41 @@ def test_directories_that_come_and_go_hide_nothing_else(tmp_path: Path) -> None:
             assert writer.poll() is None
         finally:
             writer.kill()
+
+
+def news(familiar: Familiar, *paths: str) -> set[str]:
+    return {path for path, _ in familiar.news(paths)}
+
+
+def test_what_is_new_in_a_tree_that_is_known(tmp_path: Path) -> None:
+    """Names in directories that changed, and in new ones at any depth; what was written in place only if asked; also where the
+    solver sets back the times of a directory."""
+    for path in ("a/b/old", "a/old", "c/old"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    familiar = Familiar(tmp_path)
+
+    def known() -> bool:
+        return len(list(familiar.walk(problems=[]))) == 3 and not news(familiar)
+
+    deadline = time.monotonic() + 60
+    while not known():  # what changed just now may change again within the same tick
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (tmp_path / "a/old").write_text("in place")
+    assert news(familiar, "c/old", "gone") == {"c/old"}
+    before = (tmp_path / "a/b").stat()
+    (tmp_path / "a/b/new").write_text("x")
+    os.utime(tmp_path / "a/b", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (tmp_path / "c/d/e").mkdir(parents=True)
+    (tmp_path / "c/d/e/deep").write_text("x")
+    assert news(familiar) == {"a/b/old", "a/b/new", "c/old", "c/d/e/deep"}
+    (tmp_path / "c/d/e/deeper").write_text("x")
+    assert "c/d/e/deeper" in news(familiar)
+    shutil.rmtree(tmp_path / "c")
+    (tmp_path / "a/b").rename(tmp_path / "a/moved")
+    assert {path for path in news(familiar) if not path.startswith("a/")} == set()
+    assert "a/moved/new" in news(familiar)
 
 
 def test_a_link_is_not_entered(tmp_path: Path) -> None:

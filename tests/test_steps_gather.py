@@ -84,7 +84,7 @@ def watcher(case, **more):
         return ()
 
     settings = {
-        "send": send, "find": lambda: found_in(case), "held": Held, "stop": Stop(), "settle_s": 0.0, **more
+        "send": send, "find": lambda _: found_in(case), "held": Held, "stop": Stop(), "settle_s": 0.0, **more
     }  # fmt: skip
     return WhileRunning(**settings), sent
 
@@ -119,7 +119,7 @@ def test_a_file_overwritten_all_the_time_is_never_acknowledged_half(
         with subprocess.Popen(command, cwd=case) as writer:
             gathering, _ = watcher(
                 case, send=lambda outputs: publisher.publish(outputs).published, held=lambda: held_by([writer.pid]),
-                find=lambda: found_in(case, stored), ahead=Ahead(publisher.begin),
+                find=lambda _: found_in(case, stored), ahead=Ahead(publisher.begin),
             )  # fmt: skip
             while writer.poll() is None:
                 gathering.look()
@@ -287,7 +287,7 @@ def test_looking_takes_a_small_share_of_a_core(case):
     """A tree that costs much to look at is looked at seldom; at first there is a little credit."""
     looks = []
 
-    def find():
+    def find(_):
         looks.append(time.thread_time())
         while time.thread_time() - looks[-1] < 0.04:
             pass
@@ -298,6 +298,36 @@ def test_looking_takes_a_small_share_of_a_core(case):
         gathering.look()
 
     assert 1 <= len(looks) <= 5
+
+
+def test_what_appears_in_a_large_tree_is_not_kept_waiting_by_its_size(case):
+    """A walk that costs much is not taken again for minutes; glances find what is new, settle it and send it meanwhile."""
+    (case / "inputs/of/the/run").mkdir(parents=True)
+    walks, familiar = [], files.Familiar(case)
+    selection = Selection.of(include=["**"], exclude=[])
+
+    def find(paths):
+        if paths is None:
+            walks.append(time.thread_time())
+            while time.thread_time() - walks[-1] < 0.1:
+                pass
+        return files.case_outputs(
+            case=case, fetched=files.Snapshot.of(()), what="all", selection=selection, key_prefix="out/",
+            familiar=familiar, only=paths,
+        ).outputs  # fmt: skip
+
+    gathering, sent = watcher(case, find=find)
+    gathering.look()
+    (case / "inputs/of/new").mkdir()
+    (case / "inputs/of/new/field").write_text("x")
+    (case / "log").write_text("x")
+
+    def left():
+        gathering.look()
+        return {"inputs/of/new/field", "log"} <= {output.path for output in sent}
+
+    until(left)
+    assert len(walks) == 1
 
 
 def test_many_files_leave_in_lots(case, eager):
@@ -313,7 +343,7 @@ def test_many_files_leave_in_lots(case, eager):
                 over.ask("the solver's end")
             return ()
 
-        gathering, _ = watcher(case, find=lambda: outputs, send=send, stop=over, settle_s=0.5)
+        gathering, _ = watcher(case, find=lambda _: outputs, send=send, stop=over, settle_s=0.5)
         gathering.look()
         time.sleep(0.5)
         gathering.look()

@@ -31,6 +31,7 @@ from byos_run.node.holders import Held, held_by
 from byos_run.node.pool import Budget, Count, Every, Stop, step_back
 from byos_run.node.process import Running
 from byos_run.node.scratch import Room
+from byos_run.node.tree import Familiar
 from byos_run.node.volumes import network_kind, read_mounts
 from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened
 from byos_run.steps import purge
@@ -115,15 +116,15 @@ class Publishing:
         opened, settings, over = self._opened, self._opened.job.publish, Stop()
         wire = opened.wire.until(stop=over, patience_s=math.inf)
         publisher = stack.enter_context(self._publisher(count, budget=budget, wire=wire, beside_solver=True))
-        network = network_kind(self._room.case, read_mounts())
+        network, familiar = network_kind(self._room.case, read_mounts()), Familiar(self._room.case)
 
         def held() -> Held:
             return held_by([each.pid for each in running[0].processes()]) if running else Held()
 
         self._gathering = gathering = WhileRunning(
             send=lambda outputs: publisher.publish(outputs).published,
-            find=lambda: self._in_order(self._case_harvest().outputs) if running else (),
-            held=held, stop=over, settle_s=settings.settle_s, ahead=Ahead(publisher.begin),
+            find=lambda paths: self._case_harvest(familiar=familiar, only=paths).outputs if running else (),
+            held=held, in_order=self._in_order, stop=over, settle_s=settings.settle_s, ahead=Ahead(publisher.begin),
             behind=self._behind_of(publisher), say=opened.book.warn, removed=opened.journal.removed_behind,
             long_quiet=f"the case lies on a network file system ({network})" if network else "",
         )  # fmt: skip
@@ -262,13 +263,19 @@ class Publishing:
         self._pace.add(item.size_bytes, seconds=item.seconds)
         self._ledger.acknowledged(item)
 
-    def _case_harvest(self, selection: Selection | None = None) -> Harvest:
-        """*selection*: instead of what the job includes and excludes."""
+    def _case_harvest(
+        self,
+        selection: Selection | None = None,
+        *,
+        familiar: Familiar | None = None,
+        only: Collection[str] | None = None,
+    ) -> Harvest:
+        """*selection*: instead of what the job includes and excludes; the others as :func:`files.case_outputs` says."""
         job = self._opened.job
         selection = selection or Selection.of(include=job.publish.include, exclude=job.publish.exclude)
         harvest = files.case_outputs(
             case=self._room.case, fetched=self._after_fetch, what=job.publish.what, selection=selection,
-            key_prefix=job.output.key, stored=self._packing.stored,
+            key_prefix=job.output.key, stored=self._packing.stored, familiar=familiar, only=only,
         )  # fmt: skip
         return replace(harvest, outputs=self._apart(harvest.outputs))
 
@@ -277,7 +284,11 @@ class Publishing:
         behind = self._gathering.behind if self._gathering else self._behind
         if not behind:
             return outputs
-        taken = {output.key_path for output in outputs}
+        taken = {item.output.key_path for item in list(behind.values())}
+        if self._gathering is not None:
+            there = list(self._gathering.acknowledged.items())
+            taken.update(item.output.key_path for path, item in there if path not in behind)
+        taken.update(output.key_path for output in outputs)
         return [_aside(output, taken) if output.path in behind else output for output in outputs]
 
     def _bundle_name(self) -> str:

@@ -32,7 +32,7 @@ from urllib.parse import quote_from_bytes
 from byos_run.model import Identity, Output, Skipped, Unpublished
 from byos_run.node.globs import Globs, Selection
 from byos_run.node.holders import files_behind_our_output
-from byos_run.node.tree import open_beneath, scan
+from byos_run.node.tree import Familiar, open_beneath, scan
 
 PACKED = ".zst"
 RUNDIR = "_byos/rundir/"
@@ -129,16 +129,19 @@ def case_outputs(
     selection: Selection,
     key_prefix: str,
     stored: Callable[[str, int], str] = _as_it_is,
+    familiar: Familiar | None = None,
+    only: Collection[str] | None = None,
 ) -> Harvest:
     """The outputs of *case*: created or changed since *fetched* (*what* "changed"), or all files ("all").
 
     *key_prefix*: key of the output prefix, to know which keys are too long; *stored*: path and size → ``Output.stored``. Does
-    not raise OSError: a directory that cannot be read, the case itself included, is unpublished.
+    not raise OSError: a directory that cannot be read, the case itself included, is unpublished. *familiar* gets to know the case;
+    with *only*, what it takes for new and the paths in *only* are all that is looked at.
     """
     is_all = selection.is_all
     before = fetched if what == "changed" else None
     look = _Look(root=case, before=before, key_prefix=key_prefix, below="", stored=stored)
-    for path, status in look.walk():
+    for path, status in look.walk(familiar) if familiar is None or only is None else familiar.news(only):
         if is_all or selection.matches(path):
             look.judge(path, status)
     return look.harvest()
@@ -214,10 +217,14 @@ class _Look:
         self._found = Harvest([], [], [], {})
         self.problems: list[tuple[str, OSError]] = []
 
-    def walk(self) -> Iterator[tuple[str, os.stat_result]]:
+    def walk(self, familiar: Familiar | None = None) -> Iterator[tuple[str, os.stat_result]]:
         """All that is there; a root that is gone, or is no directory, is a problem like any other."""
         try:
-            yield from scan(self._root, skip=self._hidden, problems=self.problems)
+            yield from (
+                familiar.walk(problems=self.problems)
+                if familiar is not None
+                else scan(self._root, skip=self._hidden, problems=self.problems)
+            )
         except OSError as error:
             self.problems.append((".", error))
 

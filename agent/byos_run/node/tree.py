@@ -16,14 +16,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Callable
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
 """For a directory that one may enter but not list."""
 _KEPT_LEVELS = 100
+_RACY_NS = 2 * 10**9
+"""Longer than a tick of the coarsest clock that stamps directories."""
 
 
 class Descent:
@@ -76,11 +81,16 @@ class Descent:
 
 
 def scan(
-    root: Path, *, skip: Collection[str] = (), problems: list[tuple[str, OSError]]
+    root: Path,
+    *,
+    skip: Collection[str] = (),
+    problems: list[tuple[str, OSError]],
+    enters: Callable[[str, int], None] = lambda _prefix, _fd: None,
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Yield (path, lstat) of everything below *root* that is no directory, in no order.
 
-    *skip*: paths that are passed over, directories with all below. What cannot be read is added to *problems*.
+    *skip*: paths that are passed over, directories with all below. What cannot be read is added to *problems*. *enters* is told
+    of each directory before it is listed, as ``"a/b/"`` and a descriptor.
     Raises OSError if *root* itself is no directory or cannot be opened.
     """
     root_fd = os.open(root, DIRECTORY)
@@ -91,6 +101,7 @@ def scan(
             while True:
                 waiting.append([])
                 prefix = "".join(f"{name}/" for name in names)
+                enters(prefix, descent.fd)
                 yield from _listing(descent.fd, prefix, skip, waiting[-1], problems)
                 if not _next_directory(descent, names, waiting, problems):
                     return
@@ -144,6 +155,60 @@ def _next_directory(
                 return False
             names.pop()
     return False
+
+
+class Familiar:
+    """A tree that is looked at again and again, most of it unchanged.
+
+    A directory whose ctime is what it was when it was listed has the same names, so :meth:`news` costs an lstat for each
+    directory, not for each file. What is written in place is not seen by that: the caller names the files that it asks about,
+    and walks the whole tree now and then.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listed: dict[str, int] = {}
+        """``"a/b/"`` → its ctime when it was listed."""
+
+    def walk(self, *, problems: list[tuple[str, OSError]]) -> Iterator[tuple[str, os.stat_result]]:
+        """As :func:`scan`."""
+        self._listed = {}
+        yield from scan(self._root, problems=problems, enters=self._enter)
+
+    def news(self, paths: Collection[str]) -> Iterator[tuple[str, os.stat_result]]:
+        """(path, lstat) of *paths*, and of what lies in directories that are new or not as they were when they were listed."""
+        waiting = [prefix for prefix, stamp in list(self._listed.items()) if self._stamp(prefix) != stamp]
+        told = set()
+        for prefix in waiting:
+            below: list[str] = []
+            try:
+                fd = os.open(self._root / prefix, DIRECTORY)
+            except OSError:
+                self._listed.pop(prefix, None)
+                continue
+            try:
+                self._enter(prefix, fd)
+                for path, status in _listing(fd, prefix, (), below, []):
+                    told.add(path)
+                    yield path, status
+            finally:
+                os.close(fd)
+            waiting.extend(new for name in below if (new := f"{prefix}{name}/") not in self._listed)
+        for path in paths:
+            if path not in told:
+                with suppress(OSError):
+                    yield path, os.lstat(self._root / path)
+
+    def _stamp(self, prefix: str) -> int:
+        try:
+            return os.lstat(f"{self._root}/{prefix[:-1]}").st_ctime_ns
+        except OSError:
+            return -1
+
+    def _enter(self, prefix: str, fd: int) -> None:
+        changed_ns = os.fstat(fd).st_ctime_ns
+        # What is made in it within the same tick leaves the stamp as it is.
+        self._listed[prefix] = changed_ns if changed_ns < time.time_ns() - _RACY_NS else -2
 
 
 def leaves(root: Path) -> Iterator[str]:

@@ -7,14 +7,15 @@
     settled  it was the same at two looks at least ``publish.settle`` apart, longer on a network file system or where ``/proc``
              does not tell who writes; and no process of the run has it open for writing
 
-What changes after it was acknowledged settles again and is sent again; what is acknowledged last is kept. Now and then a new
-look is taken between two lots, so that what became worth more in the meantime does not wait for the rest.
+A look is a walk over the whole case, seldom when that costs much, or a glance at the directories that changed and the files that
+wait, which is cheap. What changes after it was acknowledged settles again and is sent again; what is acknowledged last is kept.
+Now and then a new look is taken between two lots, so that what became worth more in the meantime does not wait for the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
@@ -55,6 +56,20 @@ class Standing:
     """While something was being sent."""
 
 
+class _Rest:
+    """When the next look of one kind may begin, by what those before it took of a core and of the time."""
+
+    def __init__(self) -> None:
+        self.until_s = 0.0
+        self._paid_until_s = 0.0
+
+    def took(self, seconds: float, cpu_s: float, *, share: float, share_of_time: float, credit_s: float) -> None:
+        now_s = time.monotonic()
+        # Never more than the first credit is saved up: a tree that has grown for hours is not looked at in a rush.
+        self._paid_until_s = max(self._paid_until_s, now_s - credit_s) + cpu_s / share
+        self.until_s = max(self._paid_until_s, now_s + seconds / share_of_time)
+
+
 class WhileRunning:
     """Publishes what has settled."""
 
@@ -62,12 +77,12 @@ class WhileRunning:
     """At most between two looks, if they cost little."""
     LOOKS_PER_SETTLE = 4
 
-    _SHARE_OF_CORE = 0.002
-    """For looking while nothing happens: a large tree is looked at more seldom."""
-    _SHARE_WHEN_BUSY = 0.02
-    """While files are about to leave."""
-    _AT_FIRST_S = 0.08
-    """Processor seconds besides, so that a short run is looked at as often as asked."""
+    _SHARE_OF_CORE = 0.001
+    """For walks, and as much for glances, while nothing happens: a large tree is looked at more seldom."""
+    _SHARE_WHEN_BUSY = 0.01
+    """While files are about to leave, or to be removed behind."""
+    _AT_FIRST_S = 0.04
+    """Processor seconds besides for each kind, so that a short run is looked at as often as asked."""
     _SHARE_OF_TIME = 0.05
     """A slow file system is looked at more seldom as well."""
     _LOOKS_PER_LOT = 20
@@ -76,21 +91,24 @@ class WhileRunning:
         self,
         *,
         send: Callable[[Sequence[Output]], Sequence[Published]],
-        find: Callable[[], Sequence[Output]],
+        find: Callable[[Collection[str] | None], Sequence[Output]],
         held: Callable[[], Held],
         stop: Stop,
         settle_s: float,
+        in_order: Callable[[Sequence[Output]], Sequence[Output]] = lambda outputs: outputs,
         ahead: Ahead | None = None,
         behind: Behind | None = None,
         long_quiet: str = "",
         say: Callable[[str], None] = lambda _: None,
         removed: Callable[[Published], None] = lambda _: None,
     ) -> None:
-        """*find* lists the outputs, the most worth first. *long_quiet*: why a longer quiet time is needed from the start;
+        """*find* lists the outputs; told of paths, it need list only these, and what has appeared. *in_order*: the most worth
+        first. *long_quiet*: why a longer quiet time is needed from the start;
         *removed* hears of what was removed behind. *stop*: the solver has ended."""
         self._send = send
         self._find = find
         self._held = held
+        self._in_order = in_order
         self._stop = stop
         self._settle_s = settle_s
         self._ahead = ahead
@@ -100,9 +118,13 @@ class WhileRunning:
         self._quiet_s = max(settle_s, _TICK_S)
         self._empty_quiet_s = max(_EMPTY_S, _EMPTY_WAITS * settle_s)
         self._seen: dict[str, _Seen] = {}
-        self._paid_until_s = 0.0
+        self._walks, self._glances = _Rest(), _Rest()
+        self._waiting: list[str] = []
+        """Paths of what is not acknowledged as it is."""
+        self._linked: set[str] = set()
+        """Paths that a link leads to."""
         self._last_held = Held()
-        self._rest_until = 0.0
+        self._done_files = self._done_bytes = 0
         self._sending_s = 0.0
         self._sent_bytes = 0
         self._rewritten: set[str] = set()
@@ -118,16 +140,21 @@ class WhileRunning:
 
     def look(self) -> None:
         """Does not raise: what failed is tried again, at the latest when the solver has ended."""
-        if time.monotonic() < self._rest_until:
-            return
-        while self._look_once() and not self._stop.asked:
-            pass
+        goes_on = False
+        while not (goes_on and self._stop.asked):
+            now_s = time.monotonic()
+            walks = now_s >= self._walks.until_s
+            if not walks and not goes_on and now_s < self._glances.until_s:
+                return
+            goes_on = self._look_once(walks=walks)
+            if not goes_on:
+                return
 
-    def _look_once(self) -> bool:
+    def _look_once(self, *, walks: bool) -> bool:
         """Whether there is more to send that has to be looked at anew."""
         started_s, started_cpu_s = time.monotonic(), time.thread_time()
         try:
-            outputs = self._find()
+            outputs = self._find(None if walks else {*self._waiting, *self._rewritten})
             quiet = [output for output in outputs if self._is_quiet(output, started_s, self._quiet_s)]
             large = [output for output in outputs if self._may_set_out(output, started_s)]
             held = self._last_held = self._held() if quiet or large else self._last_held
@@ -135,13 +162,13 @@ class WhileRunning:
             return False
         now_s = time.monotonic()
         took_s, took_cpu_s = now_s - started_s, time.thread_time() - started_cpu_s
-        share = self._SHARE_WHEN_BUSY if self._is_busy(outputs, held) else self._SHARE_OF_CORE
-        # Never more than the first credit is saved up: a tree that has grown for hours is not looked at in a rush.
-        paid_until_s = max(self._paid_until_s, now_s - self._AT_FIRST_S / self._SHARE_OF_CORE)
-        self._paid_until_s = paid_until_s + took_cpu_s / share
-        self._rest_until = max(self._paid_until_s, now_s + took_s / self._SHARE_OF_TIME)
-        settled = self._settled(quiet, held)
-        self._remember(outputs, now_s)
+        is_busy = self._is_busy(outputs, held) or (walks and self._behind is not None)
+        (self._walks if walks else self._glances).took(
+            took_s, took_cpu_s, share=self._SHARE_WHEN_BUSY if is_busy else self._SHARE_OF_CORE,
+            share_of_time=self._SHARE_OF_TIME, credit_s=self._AT_FIRST_S / self._SHARE_OF_CORE,
+        )  # fmt: skip
+        settled = list(self._in_order(self._settled(quiet, held)))
+        self._remember(outputs, now_s, are_all=walks)
         if self._ahead is not None:
             self._ahead.drop_changed(outputs)
         if self.presses:
@@ -152,7 +179,8 @@ class WhileRunning:
             if self._ahead is not None and self._ahead.takes(output) and is_free:
                 self._ahead.begin(output)
         self._stand(outputs)
-        self._clear(outputs)
+        if walks:
+            self._clear()
         return not whole
 
     def _is_busy(self, outputs: Sequence[Output], held: Held) -> bool:
@@ -202,9 +230,12 @@ class WhileRunning:
             return []
         return [output for output in quiet if output.identity.inode not in held.written]
 
-    def _remember(self, outputs: Sequence[Output], now_s: float) -> None:
+    def _remember(self, outputs: Sequence[Output], now_s: float, *, are_all: bool) -> None:
         before = self._seen
-        self._seen = {}
+        if are_all:
+            self._seen = {}
+            self._linked.clear()
+        self._linked.update(output.link_to for output in outputs if output.link_to)
         for output in outputs:
             seen = before.get(output.path)
             same = seen is not None and seen.identity == output.identity
@@ -236,11 +267,12 @@ class WhileRunning:
         if before is not None and before.identity.size_bytes:
             self._rewritten.add(path)
         self.acknowledged[path] = item
+        self._done_files += before is None
+        self._done_bytes += item.size_bytes - (before.size_bytes if before is not None else 0)
 
-    def _clear(self, outputs: Sequence[Output]) -> None:
+    def _clear(self) -> None:
         if self._behind is None or self._stop.asked:
             return
-        linked = {output.link_to for output in outputs if output.link_to}
         now_s = time.monotonic()
         candidates = (
             Candidate(done, now_s - seen.since_s)
@@ -250,18 +282,18 @@ class WhileRunning:
             and path not in self._rewritten
             and path not in self.behind
         )
-        for item in self._behind.clear(candidates, linked=linked, held=self._held):
+        for item in self._behind.clear(candidates, linked=self._linked, held=self._held):
             self.behind[item.output.path] = self.acknowledged.pop(item.output.path)
             self._removed(item)
 
     def _stand(self, outputs: Sequence[Output]) -> None:
-        waiting = [output.identity.size_bytes for output in outputs if not self._is_done(output)]
-        sent = [*self.acknowledged.values(), *self.behind.values()]
+        waiting = [output for output in outputs if not self._is_done(output)]
+        self._waiting = [output.path for output in waiting]
         self.standing = Standing(
-            files_done=len(sent),
-            bytes_done=sum(item.size_bytes for item in sent),
+            files_done=self._done_files,
+            bytes_done=self._done_bytes,
             files_waiting=len(waiting),
-            bytes_waiting=sum(waiting),
+            bytes_waiting=sum(output.identity.size_bytes for output in waiting),
             bytes_per_s=self._sent_bytes / self._sending_s if self._sending_s else 0.0,
         )
 
