@@ -263,12 +263,16 @@ def _numbers():
         "minus": b"-1",
     }.items():
         yield Case(f"size-{label}", 30, REFUSED, tar(entry(size=size)))
+    yield Case("size-after-nul", 30, REFUSED, tar(entry(size=b"\0001224")), "no number")
+    yield Case("size-then-rest", 30, OK, tar(entry(size=b"1224\0rest")), holds={b"a.dat": TEXT})
     yield Case("size-blanks", 30, OK, tar(entry(size=b"      1224 \0")), holds={b"a.dat": TEXT})
     yield Case("size-more-than-there-is", 31, REFUSED, tar(entry(size=1 << 20)), "cut off")
     yield Case("size-8-gib", 31, REFUSED, tar(entry(size=b"77777777777")), "times")
     yield Case("checksum-wrong", 31, REFUSED, tar(entry(b"good"), entry(checksum=b"000001\0 ")), "checksum")
     yield Case("checksum-empty", 31, REFUSED, tar(entry(b"good"), entry(checksum=bytes(8))), "checksum")
     yield Case("checksum-letters", 31, REFUSED, tar(entry(b"good"), entry(checksum=b"abcdefgh")), "checksum")
+    rest = b"%06o\0008" % (sum(entry()[:148]) + sum(entry()[156:512]) + 8 * 32)
+    yield Case("checksum-then-rest", 31, OK, tar(entry(checksum=rest)), holds={b"a.dat": TEXT})
     yield Case("checksum-signed", 31, OK, tar(entry("ü".encode(), signed=True)), holds={"ü".encode(): TEXT})
 
 
@@ -332,6 +336,9 @@ def _codecs():
         yield Case(f"{suffix}-holds-text", 31, REFUSED, pack(b"hello, no tar" * 100), name=name)
     yield Case("tar.gz-zeros", 31, OK, packed["tar.gz"] + bytes(512), holds=holds, name="case.tar.gz")
     yield Case("tar.gz-zeros-junk", 31, REFUSED, packed["tar.gz"] + bytes(512) + b"x", name="case.tar.gz")
+    padded = lzma.compress(good[:1000]) + bytes(8) + lzma.compress(good[1000:]) + bytes(4)
+    yield Case("tar.xz-padded", 31, OK, padded, holds=holds, name="case.tar.xz")
+    yield Case("tar.xz-padded-junk", 31, REFUSED, padded + b"junk", name="case.tar.xz")
     skippable = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"
     yield Case("tar.zst-skippable", 31, OK, skippable + packed["tar.zst"] + skippable, holds=holds, name="case.tar.zst")
     yield Case("tar.zst-skippable-cut", 31, REFUSED, packed["tar.zst"] + skippable[:-2], name="case.tar.zst")

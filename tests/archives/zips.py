@@ -226,6 +226,8 @@ def _names():
     yield Case("backslash-explorer", 4, OK, named(b"case\\in\\x.dat", host=FAT), holds={b"case/in/x.dat": TEXT})
     yield Case("backslash-ntfs", 4, OK, named(b"case\\x.dat", host=NTFS), holds={b"case/x.dat": TEXT})
     yield Case("backslash-folder", 4, OK, named(b"case\\", content=b"", method=0, host=FAT), holds={b"case": "/"})
+    japanese = b"\x95\x5c/x.dat"
+    yield Case("backslash-in-a-letter", 4, OK, named(japanese, host=FAT), holds={"ò\\/x.dat".encode(): TEXT})
     yield Case("backslash-unix", 4, OK, named(b"case\\x.dat"), holds={b"case\\x.dat": TEXT})
     yield Case(
         "backslash-local-only", 4, OK, named(b"case/x.dat", local={"name": b"case\\x.dat"}), holds={b"case/x.dat": TEXT}

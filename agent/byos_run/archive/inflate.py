@@ -101,9 +101,13 @@ def _pieces(
     chunks: Iterator[memoryview],
     *,
     several: bool,
+    padded: bool = False,
     errors: tuple[type[Exception], ...] = _ERRORS,
 ) -> Iterator[bytes]:
-    """*new* makes a decoder in the manner of zlib, bz2 and lzma: ``decompress(data, max_length)``, ``eof``, ``unused_data``."""
+    """*new* makes a decoder in the manner of zlib, bz2 and lzma: ``decompress(data, max_length)``, ``eof``, ``unused_data``.
+
+    *padded*: zeros may also stand between two streams.
+    """
     decoder, took, size = new(), 0, _FIRST_SLICE_BYTES
     for chunk in chunks:
         at = 0
@@ -111,10 +115,10 @@ def _pieces(
             if decoder.eof:
                 if not several:
                     raise Damaged("has bytes after its end")
-                rest = bytes(chunk[at : at + _SLICE_BYTES])
-                if not rest.strip(b"\0"):
-                    at += len(rest)
-                    took = -1
+                if not chunk[at]:
+                    rest = bytes(chunk[at : at + _SLICE_BYTES])
+                    at += len(rest) - len(rest.lstrip(b"\0"))
+                    took = took if padded else -1
                     continue
                 if took < 0:
                     raise Damaged("has bytes after its end")
@@ -160,7 +164,7 @@ def _xz_pieces(chunks: Iterator[memoryview], *, several: bool) -> Iterator[bytes
     errors = (*_ERRORS, lzma.LZMAError, MemoryError)
     return _pieces(
         lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DICTIONARY_BYTES + (16 << 20)), chunks,
-        several=several, errors=errors,
+        several=several, padded=True, errors=errors,
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def _damaged(of: S3Url) -> BadInput:
 
 def _checksum_fits(block: bytes) -> bool:
     try:
-        told = int(block[148:156].strip(b" \0") or b"x", 8)
+        told = int(_text(block[148:156]).strip(b" ") or b"x", 8)
     except ValueError:
         return False
     blanked = block[:148] + b" " * 8 + block[156:]
@@ -262,8 +262,8 @@ def _number(field: bytes, what: str, *, of: S3Url) -> int:
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
         raise BadInput(f"{of}: a header's {what} is negative or endless", hint=AGAIN)
-    digits = field.strip(b" \0")
-    if not digits:
+    digits = _text(field).strip(b" ")
+    if not digits and not field.strip(b" \0"):
         return 0
     if not digits.isdigit() or b"8" in digits or b"9" in digits:
         raise BadInput(f"{of}: a header's {what} is no number", hint=AGAIN)
@@ -278,5 +278,5 @@ def _mtime(block: bytes, lead: _Lead) -> int:
     field = block[136:148]
     if field[0] & 0x80:
         return min(int.from_bytes(field[1:], "big"), _LATEST_S) if field[0] == 0x80 else 0
-    digits = field.strip(b" \0")
+    digits = _text(field).strip(b" ")
     return min(int(digits, 8), _LATEST_S) if digits.isdigit() and not digits.translate(None, b"01234567") else 0
