@@ -1,6 +1,7 @@
 """One contender measured once, and what many measurements say: medians, spread, ratios.
 
-Before each measurement the disk is brought to rest (sync), so that nobody pays for what the one before wrote.
+Before each measurement the machine is brought to rest: what was written is on the disk, and the store has done with what was
+deleted (MinIO does that when nobody waits for it), so that nobody pays for the one before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 LONGEST_S = 900.0
+_LOOK_S, _LONGEST_REST_S = 0.25, 15.0
+_AT_REST = 0.05
+"""Share of the processors' time: a store that waits for requests takes less."""
 
 
 class Cost(NamedTuple):
@@ -49,7 +54,7 @@ class Figure(NamedTuple):
 
 def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, code: int = 0) -> Cost:
     """Runs a command to its end. RuntimeError, with its last lines, if it does not end with `code`."""
-    os.sync()
+    rest()
     program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
     order = {"argv": [program, *argv[1:]], "cwd": str(cwd), "env": dict(env), "log": str(log)}
     done = subprocess.run(
@@ -63,6 +68,28 @@ def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, co
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
         raise RuntimeError("\n".join([f"exit {told['code']}, not {code}, of {' '.join(argv)[:200]}", *tail]))
     return Cost(told["seconds"], told["cpu_s"], told["peak_bytes"])
+
+
+def rest() -> None:
+    """Returns when the processors and the disk have been idle for a moment, at the latest after 15 s."""
+    os.sync()
+    end, before = time.monotonic() + _LONGEST_REST_S, _processors()
+    while time.monotonic() < end:
+        time.sleep(_LOOK_S)
+        now = _processors()
+        spent = [after - earlier for after, earlier in zip(now, before)]
+        if sum(spent) - spent[_IDLE] <= _AT_REST * sum(spent):
+            return
+        before = now
+
+
+_IDLE = 3
+
+
+def _processors() -> list[int]:
+    """What they have done so far, in ticks: user, nice, system, idle, waiting for the disk, … (proc_stat(5))."""
+    with open("/proc/stat", encoding="ascii") as file:
+        return [int(word) for word in file.readline().split()[1:9]]
 
 
 def figure(name: str, costs: Sequence[Cost]) -> Figure:

@@ -63,7 +63,8 @@ class Inventory:
         """By key and path: a bundle's members share a key."""
         self._open: dict[str, str] = {}
         """Upload id → key."""
-        self._untold_uploads = False
+        self._untold: set[str] = set()
+        """Of those, the ones that the bucket has not heard of; one that is over by then need not be told."""
         self._written = written
         self._own = 0
         self._told_at = -_LATEST_S
@@ -78,16 +79,17 @@ class Inventory:
         with self._lock:
             if is_open:
                 self._open[upload_id] = key
-                self._untold_uploads = True
+                self._untold.add(upload_id)
             else:
                 self._open.pop(upload_id, None)
+                self._untold.discard(upload_id)
 
     def tend(self) -> None:
         """Write what is due. Does not raise."""
         since_s = time.monotonic() - self._told_at
         with self._lock:
             due = bool(self._fresh) and since_s >= min(_LATEST_S, _SOONEST_S + self._own / 2)
-            due = due or (self._untold_uploads and since_s >= min(_UPLOADS_S, self._own / 50))
+            due = due or (bool(self._untold) and since_s >= min(_UPLOADS_S, self._own / 50))
         if due:
             self.tell()
 
@@ -106,14 +108,14 @@ class Inventory:
                 return False
             taken = {place: self._fresh.pop(place) for place in list(self._fresh)[:_MOST_ENTRIES]}
             document = self._document(taken.values())
-            self._untold_uploads = False
+            self._untold.clear()
         self._told_at = time.monotonic()
         try:
             self._put(self._wire, document)
         except errors.ByosError:
             with self._lock:
                 self._fresh = {**taken, **self._fresh}
-                self._untold_uploads = True
+                self._untold.update(self._open)
             return False
         return True
 
