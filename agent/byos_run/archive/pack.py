@@ -13,9 +13,10 @@ The seekable format: https://github.com/facebook/zstd/blob/dev/contrib/seekable_
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from struct import pack, unpack_from
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from byos_run.archive.inflate import Damaged
 
@@ -49,12 +50,23 @@ class Member(NamedTuple):
     crc32: str
 
 
-def frame(content: bytes | bytearray) -> bytes:
-    """One whole frame, with its content's size and checksum. Safe from many threads, outside the interpreter's lock."""
-    import zstandard  # here and below: few runs pack, every run starts
+class Frames:
+    """Makes frames, on any thread. Keeps its compressors: to make one takes as long as to pack a small file."""
 
-    packed: bytes = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(content)
-    return packed
+    def __init__(self) -> None:
+        self._idle: deque[Any] = deque()
+
+    def frame(self, content: bytes | bytearray) -> bytes:
+        """One whole frame, with its content's size and checksum; made outside the interpreter's lock."""
+        import zstandard  # here and below: few runs pack, every run starts
+
+        try:
+            compressor = self._idle.pop()
+        except IndexError:
+            compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        packed: bytes = compressor.compress(content)
+        self._idle.append(compressor)
+        return packed
 
 
 def table(places: Sequence[Place]) -> bytes:
@@ -75,9 +87,9 @@ def tar_header(path: str, *, size_bytes: int, mtime_ns: int, mode: int) -> bytes
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def tar_padding(size_bytes: int) -> bytes:
-    """What fills the last block of a file's content."""
-    return bytes(-size_bytes % _BLOCK)
+def tar_padding(size_bytes: int) -> int:
+    """Zeros that fill the last block of a file's content."""
+    return -size_bytes % _BLOCK
 
 
 def tar_end() -> bytes:
@@ -87,7 +99,7 @@ def tar_end() -> bytes:
 
 def index(members: Sequence[Member]) -> bytes:
     """The index of a bundle: compressed JSON in a skippable frame, its length and a mark at the very end."""
-    packed = frame(json.dumps([member._asdict() for member in members]).encode("ascii"))
+    packed = Frames().frame(json.dumps([member._asdict() for member in members]).encode("ascii"))
     tail = packed + pack("<Q", len(packed)) + _INDEX_END
     return pack("<II", _INDEX_MAGIC, len(tail)) + tail
 

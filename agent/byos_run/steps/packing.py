@@ -76,6 +76,7 @@ class Compressed:
     def __init__(self, file: LocalFile, *, packers: Pool) -> None:
         self._file = file
         self._packers = packers
+        self._frames = pack.Frames()
         self.original = Packed(0, "")
 
     def pieces(self) -> Iterator[bytes]:
@@ -89,7 +90,7 @@ class Compressed:
             yield packed
         self._file.check()
         if not places:
-            yield pack.frame(b"")
+            yield self._frames.frame(b"")
         yield pack.table(places)
         self.original = Packed(size_bytes, crc.base64_of(whole))
 
@@ -97,7 +98,7 @@ class Compressed:
         content = bytearray(length)
         if not _is_hole(self._file.descriptor, start, length):
             self._file.read_into(memoryview(content), start)
-        return pack.frame(content), crc.crc32(content)
+        return self._frames.frame(content), crc.crc32(content)
 
 
 def _is_hole(descriptor: int, start: int, length: int) -> bool:
@@ -128,6 +129,7 @@ class Bundle:
     put: list[Put] = field(default_factory=list)
     left_out: list[tuple[Output, str]] = field(default_factory=list)
     """With the reason."""
+    _frames: pack.Frames = field(default_factory=pack.Frames)
 
     def pieces(self) -> Iterator[bytes]:
         """Raises FileChanged if no file could go in."""
@@ -146,7 +148,7 @@ class Bundle:
             yield packed
         if not self.put:
             raise FileChanged("no file of the bundle could be read as it was seen")
-        yield pack.frame(pack.tar_end())
+        yield self._frames.frame(pack.tar_end())
         yield pack.index([item.member for item in self.put])
 
     def _packed(self, output: Output) -> tuple[Identity, int, int, bytes, str]:
@@ -160,9 +162,14 @@ class Bundle:
                 raise FileChanged("it changed after it was looked at")
             if identity.size_bytes > LARGEST_MEMBER_BYTES:
                 raise FileChanged("it has become too large for a bundle")
-            content, file = bytearray(identity.size_bytes), LocalFile(descriptor, identity)
-            file.read_into(memoryview(content), 0)
             mode = os.fstat(descriptor).st_mode & 0o777
+            header = pack.tar_header(
+                output.key_path, size_bytes=identity.size_bytes, mtime_ns=identity.mtime_ns, mode=mode
+            )
+            entry = bytearray(len(header) + identity.size_bytes + pack.tar_padding(identity.size_bytes))
+            entry[: len(header)] = header
+            content, file = memoryview(entry)[len(header) :][: identity.size_bytes], LocalFile(descriptor, identity)
+            file.read_into(content, 0)
             file.check()
         except FileChanged as why:
             return identity, 0, 0, b"", str(why)
@@ -170,9 +177,7 @@ class Bundle:
             return identity, 0, 0, b"", f"cannot be read: {error.strerror or error}"
         finally:
             os.close(descriptor)
-        header = pack.tar_header(output.key_path, size_bytes=identity.size_bytes, mtime_ns=identity.mtime_ns, mode=mode)
-        framed = pack.frame(b"".join((header, content, pack.tar_padding(identity.size_bytes))))
-        return identity, len(header), crc.crc32(content), framed, ""
+        return identity, len(header), crc.crc32(content), self._frames.frame(entry), ""
 
 
 def _ahead(futures: Iterator[tuple[W, Future[T]]], width: int) -> Iterator[tuple[W, T]]:
