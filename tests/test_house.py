@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }
 PART_OF_A_STEP = {
     "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "ahead", "behind",
-    "figures", "packing", "strangers", "design", "kit_texts", "outlook", "policy",
+    "figures", "packing", "strangers", "design", "kit_texts", "outlook", "policy", "kept",
 }  # fmt: skip
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -257,3 +257,19 @@ def test_no_run_directory(tmp_path: Path) -> None:
     """A run directory that cannot be written is the node's fault."""
     with pytest.raises(NodeUnfit, match="cannot write"):
         open_journal(tmp_path / "nothing", run_id="mine")
+
+
+def test_a_place_that_an_attempt_goes_on_with_is_told_with_its_beginning(tmp_path: Path) -> None:
+    """Killed between the two lines, it leaves what was there to the attempt after it; one that begins anew does not."""
+    room = Room(tmp_path / "case", tmp_path / "scratch", None, tmp_path / "made")
+    with opened(tmp_path) as journal:
+        journal.begin(ATTEMPT, digest="d", output="s3://b/out/", continues=False, room=room)
+    told = earlier(tmp_path)
+
+    assert told is not None
+    assert room == told.room
+    with opened(tmp_path) as journal:
+        begin(journal)
+    again = earlier(tmp_path)
+    assert again is not None
+    assert again.room is None

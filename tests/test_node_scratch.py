@@ -17,8 +17,8 @@ from byos_run.node.scratch import (
     bring_home,
     claim_room,
     is_marked,
-    make_stage,
     refuse_run_directory,
+    stage_of,
     stages_of,
 )
 
@@ -129,7 +129,8 @@ def test_a_base_that_cannot_be_made(run: Path) -> None:
 def test_a_stage_becomes_the_case(run: Path) -> None:
     """By one rename, over nothing or over an empty directory; its identity is then known."""
     room = claim(run, "case")
-    stage = make_stage(room.case, name="one")
+    stage = stage_of(room.case)
+    stage.mkdir()
     (stage / "x").touch()
     (run / "case").mkdir()
     assert stages_of(room.case) == [stage]
@@ -142,16 +143,15 @@ def test_a_stage_becomes_the_case(run: Path) -> None:
 
 
 def test_a_case_that_is_in_the_way(run: Path) -> None:
-    """What appeared in the case meanwhile is not overwritten, and a stage is never used twice."""
+    """What appeared in the case meanwhile is not overwritten."""
     room = claim(run, "case")
-    stage = make_stage(room.case, name="one")
+    stage = stage_of(room.case)
+    stage.mkdir()
     (run / "case").mkdir()
     (run / "case/x").touch()
 
     with pytest.raises(UsageError, match="in the way"):
         become(stage, room)
-    with pytest.raises(NodeUnfit, match="exists"):
-        make_stage(room.case, name="one")
 
 
 def test_what_is_kept_comes_home(run: Path) -> None:

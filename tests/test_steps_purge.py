@@ -19,7 +19,7 @@ from tests.undeletable import can_be_immutable, can_mount, immutable, mounted
 from byos_run.model import Attempt, Job, Left, Output, Place, Published, PublishSettings, Purged, PurgeSettings, S3Url
 from byos_run.node.files import Snapshot, identity_of, snapshot
 from byos_run.node.journal import open_journal
-from byos_run.node.scratch import Room, become, claim_room, make_stage
+from byos_run.node.scratch import Room, become, claim_room, stage_of
 from byos_run.steps.purge import Grounds, certificate, last, purge
 
 JOB = Job(input=(S3Url("b", "in.zip"),), output=S3Url("b", "out/"), command=("solve",))
@@ -89,7 +89,8 @@ def make(tmp_path: Path) -> Make:
         laid_down = snapshot(run, skip={".byos"})
         write(run / ".byos/journal.jsonl")
         room = claim_room(scratch=scratch, run_directory=run, environ={}, run_id="1" * 32)
-        stage = make_stage(room.case, name="one")
+        stage = stage_of(room.case)
+        stage.mkdir()
         write(stage / "inputs.in")
         write(stage / "mesh/surface.dat")
         room = become(stage, room)

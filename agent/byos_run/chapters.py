@@ -17,7 +17,7 @@ from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
 from byos_run.model import Attempt, Case, Fetched, Published, Purged, Skipped, Solved, Unpublished
-from byos_run.node import cores, files, neighbour, scratch, workspace
+from byos_run.node import cores, files, neighbour, workspace
 from byos_run.node.pool import Every
 from byos_run.node.scratch import Room
 from byos_run.node.traces import Traces
@@ -112,11 +112,18 @@ class Run:
         if not (self.is_whole_already and self.job.purge.when == "never"):
             self.succession.clean_here(keep=not self.is_whole_already)
         self.laid_down = self.opened.laid_down()
-        self.journal.begin(self.attempt, digest=self.digest, output=str(self.job.output), continues=self.continues)
+        self.journal.begin(
+            self.attempt, digest=self.digest, output=str(self.job.output), continues=self.continues,
+            room=self.succession.found,
+        )  # fmt: skip
+        self._work_in(self.succession.found or self.room)
         if self.is_whole_already:
             self.book.log.info(f"an equal run is whole in {self.job.output} already: nothing to do")
             self.succession.forget()
             self.recorded = True
+
+    def _work_in(self, room: Room) -> None:
+        self.room, self.case = room, Case(room.case, self.case.log)
 
     def _wire_of(self, bucket: str) -> Wire:
         return self.opened.session.wire(bucket, stop=self.stop)
@@ -201,13 +208,9 @@ class Run:
             book.log.info(render.rendered_line(rendered), **log.facts(asdict(rendered)))
 
     def _fetch(self) -> None:
-        job, earlier = self.job, self.opened.earlier
-        self.room = scratch.claim_room(
-            scratch=job.scratch, run_directory=self.place.run_directory, environ=self.place.environ, run_id=self.run_id,
-            earlier=earlier.room if earlier else None,
-        )  # fmt: skip
-        self.case = Case(self.room.case, self.case.log)
-        self.journal.placed(self.room)
+        job, room = self.job, self.succession.place()
+        self._work_in(room)
+        self.journal.placed(room)
         with (
             self.book.phase("fetch", total_bytes=sum(item.size_bytes for item in self.inputs)) as count,
             fetch.Fetcher(
@@ -215,15 +218,14 @@ class Run:
                 cores=min(self.launch.slot.count, cores.usable().count),
             ) as fetcher,
         ):  # fmt: skip
-            self.room, self.fetched = fetcher.fetch(self.inputs, room=self.room, tally=count, stop=self.stop)
+            self.room, self.fetched = fetcher.fetch(self.inputs, room=room, tally=count, stop=self.stop, is_alone=True)
         self.journal.placed(self.room)
         self.digest = self.succession.digest = claim.digest_of(job, fetch.as_read(self.inputs, self.fetched))
 
     def _keep(self, room: Room) -> None:
         """What was fetched here has proved unchanged: no byte is fetched again."""
         assert self.opened.earlier is not None
-        self.room, self.fetched = room, self.opened.earlier.fetched
-        self.case = Case(room.case, self.case.log)
+        self.fetched = self.opened.earlier.fetched
         self.journal.placed(room)
 
     def _resume(self) -> None:

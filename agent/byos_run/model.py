@@ -302,6 +302,10 @@ class Fetched:
     """Bytes of the files it became."""
     seconds: float
     warnings: tuple[str, ...] = ()
+    kept: int = 0
+    """Of *members*: those that a killed attempt left here and that proved right, so that nobody fetched them again."""
+    kept_bytes: int = 0
+    """Of *bytes_out*."""
 
 
 @dataclass(frozen=True)

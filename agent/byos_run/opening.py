@@ -50,16 +50,19 @@ class Opened:
     """That attempt solved the case and could not publish all: only publishing, recording and purging are left."""
     room: Room
 
-    def clean(self, *, but: Room | None = None) -> None:
-        """What an attempt that was killed here left, *but* a case that stays; called once the prefix is ours."""
+    def clean(self, *, but: Room | None = None, half: Room | None = None) -> None:
+        """What an attempt that was killed here left, *but* a case, or the stage of *half* of one; once the prefix is ours."""
         if self.earlier is None or self.earlier.room is None or self.continues:
             return
         room = self.earlier.room
         for stage in scratch.stages_of(room.case):
-            workspace.remove_tree(stage)
+            if half is None or not stage.name.startswith(scratch.stage_of(room.case).name):
+                workspace.remove_tree(stage)
         if room == but:
             return
-        if room.scratch is not None:
+        if half is not None:
+            workspace.remove_tree(room.case, identity=room.identity)
+        elif room.scratch is not None:
             workspace.remove_marked(room.scratch, run_directory=self.place.run_directory)
         elif self.place.run_directory in room.case.parents:
             workspace.remove_tree(room.case, identity=room.identity)
@@ -75,7 +78,12 @@ class Opened:
         """What the platform laid into the run directory: kept from the first attempt here on."""
         kept = self.journal.load_snapshot("rundir") if self.continues else None
         if kept is None:
-            kept = files.snapshot(self.place.run_directory, skip={journal.DIRECTORY_NAME})
+            room = self.earlier.room if self.earlier is not None else None
+            here = self.place.run_directory
+            stages = scratch.stages_of(room.case) if room is not None and here in room.case.parents else []
+            kept = files.snapshot(
+                here, skip={journal.DIRECTORY_NAME, *(str(path.relative_to(here)) for path in stages)}
+            )
             self.journal.save_snapshot("rundir", kept)
         return kept
 

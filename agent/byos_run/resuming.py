@@ -4,6 +4,7 @@
 
     on this node    the case is as it was fetched, by its snapshot      it stays: nothing is fetched again
                     … and files that the journal knows as acknowledged  those that ``resume.files`` names stay, the rest goes
+                    half fetched, or changed since                      the next fetch keeps what proves right of it
     in the bucket   the newest whole file of each ``resume.files`` glob is brought, proved by its CRC-32, with its time
                     one that is not what the manifest or inventory says gives way to the next newest
 
@@ -21,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from byos_run import log
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
-from byos_run.model import Identity, Left, S3Url, Tally
-from byos_run.node import files, workspace
+from byos_run.model import Identity, Job, Left, Place, S3Url, Tally
+from byos_run.node import files, stage, workspace
 from byos_run.node.globs import Globs
 from byos_run.node.journal import Earlier, Journal
 from byos_run.node.pool import Pool
-from byos_run.node.scratch import Room
+from byos_run.node.scratch import Room, is_where_asked
 from byos_run.node.tree import leaves, scan
 from byos_run.steps.entries import Entry
 from byos_run.steps.inherited import Inherited
@@ -135,6 +136,17 @@ def keep_case(earlier: Earlier, journal: Journal, *, digest: str, globs: Sequenc
     except OSError:
         return None
     return room if all(left.expected for left in removed.left) else None
+
+
+def half_of(earlier: Earlier, *, digest: str, job: Job, place: Place) -> Room | None:
+    """The room of an earlier attempt at the same run here, if it is where this one would work and holds a stage (now)."""
+    room = earlier.room
+    if room is None or earlier.digest != digest:
+        return None
+    is_there = is_where_asked(
+        room, scratch=job.scratch, run_directory=place.run_directory, environ=place.environ
+    ) and stage.is_left(room)
+    return replace(room, identity=None) if is_there else None
 
 
 def save_case(journal: Journal, case: Path) -> files.Snapshot:

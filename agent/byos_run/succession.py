@@ -23,6 +23,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.ledger import Ledger
 from byos_run.model import Attempt, Published, Tally, Unpublished
+from byos_run.node import scratch
 from byos_run.node.scratch import Room
 from byos_run.opening import Opened
 from byos_run.steps import claim, record
@@ -45,6 +46,8 @@ class Succession:
         """Of this run; another than at the claim if an input was replaced since."""
         self.kept: Room | None = None
         """The case of an earlier attempt here, as it was fetched."""
+        self.half: Room | None = None
+        """Where an earlier attempt here was killed in its fetch, or its inputs were changed: the stage holds what there is."""
         self.resumed: list[resuming.Resumed] = []
         here = opened.earlier if opened.continues else None
         self._sent_here = _keys_of(opened)
@@ -88,13 +91,28 @@ class Succession:
         )  # fmt: skip
 
     def clean_here(self, *, keep: bool) -> None:
-        """What an attempt that was killed here left goes; with *keep*, but for a case that is as it was fetched."""
+        """What an attempt that was killed here left goes; with *keep*, but for what was fetched."""
         opened = self._opened
         if keep and opened.earlier is not None and not opened.continues:
             self.kept = resuming.keep_case(
                 opened.earlier, opened.journal, digest=self.digest, globs=opened.job.resume.files
             )
-        opened.clean(but=self.kept)
+            if self.kept is None:
+                self.half = resuming.half_of(opened.earlier, digest=self.digest, job=opened.job, place=opened.place)
+        opened.clean(but=self.kept, half=self.half)
+
+    @property
+    def found(self) -> Room | None:
+        """Where an attempt before this one left something here to go on with."""
+        return self.kept or self.half
+
+    def place(self) -> Room:
+        """Where this attempt fetches to. Raises UsageError, NodeUnfit."""
+        opened, earlier = self._opened, self._opened.earlier
+        return self.half or scratch.claim_room(
+            scratch=opened.job.scratch, run_directory=opened.place.run_directory, environ=opened.place.environ,
+            run_id=opened.run_id, earlier=earlier.room if earlier else None,
+        )  # fmt: skip
 
     def resume(self, case: Path, *, tally: Tally) -> bool:
         """Bring what ``resume.files`` names of an interrupted attempt. Raises what ``resuming.resume`` raises."""

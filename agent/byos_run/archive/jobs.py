@@ -7,6 +7,7 @@
     plain file            as a large stored member without header and CRC
 
 A read ends where the member's data must have ended, not at the next header, so that junk between members is not fetched.
+Members that a killed attempt left whole are no work, and are hardly ever read over.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 from byos_run.archive.members import Members
@@ -27,6 +28,8 @@ _STORED_BYTES = 2 << 20
 """A part of what is written as it comes: a smaller buffer is still in the processor's cache when it is written."""
 _BRIDGED_BYTES = 256 << 10
 """A gap up to this is read over rather than asked around."""
+_BRIDGED_KEPT_BYTES = 4 << 10
+"""The same where it holds members that are there already: no more than the heads of a request and its answer."""
 
 
 class Run(NamedTuple):
@@ -128,9 +131,9 @@ def work_of_file(*, path: str, size_bytes: int, part_bytes: int) -> Iterator[Wor
     return iter((Joint(index=-1, path=path, size_bytes=size_bytes, start=0, end=size_bytes, part_bytes=part_bytes),))
 
 
-def work_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[Work]:
-    """Longest packed members first, then stored ones, then the small ones in runs."""
-    large = [i for i in range(len(members)) if _is_large(members, i, part_bytes)]
+def work_of_zip(members: Members, *, part_bytes: int, workers: int, kept: Sequence[int]) -> Iterator[Work]:
+    """Longest packed members first, then stored ones, then the small ones in runs; none where *kept* is 1."""
+    large = [i for i in range(len(members)) if not kept[i] and _is_large(members, i, part_bytes)]
     large.sort(key=lambda i: -members.unpacked[i])
     for i in large:
         if members.methods[i]:
@@ -139,9 +142,8 @@ def work_of_zip(members: Members, *, part_bytes: int, workers: int) -> Iterator[
         if not members.methods[i]:
             yield _joint(members, i, part_bytes=part_bytes)
     small_bytes = sum(members.packed) - sum(members.packed[i] for i in large)
-    yield from _runs(
-        members, part_bytes=part_bytes, run_bytes=min(part_bytes, max(_RUN_BYTES, small_bytes // (4 * workers)))
-    )
+    run_bytes = min(part_bytes, max(_RUN_BYTES, small_bytes // (4 * workers)))
+    yield from _runs(members, part_bytes=part_bytes, run_bytes=run_bytes, kept=kept)
 
 
 def _is_large(members: Members, index: int, part_bytes: int) -> bool:
@@ -160,14 +162,15 @@ def _joint(members: Members, index: int, *, part_bytes: int) -> Joint:
     )  # fmt: skip
 
 
-def _runs(members: Members, *, part_bytes: int, run_bytes: int) -> Iterator[Run]:
+def _runs(members: Members, *, part_bytes: int, run_bytes: int, kept: Sequence[int]) -> Iterator[Run]:
     first, last, start, end = -1, 0, 0, 0
     for i in range(len(members)):
-        if _is_large(members, i, part_bytes):
+        if kept[i] or _is_large(members, i, part_bytes):
             continue
         offset, its_end = members.offsets[i], _read_end(members, i)
+        bridged_bytes = _BRIDGED_BYTES if i == last else _BRIDGED_KEPT_BYTES
         fits = (
-            first >= 0 and its_end - start <= run_bytes and i - first < _RUN_MEMBERS and offset - end <= _BRIDGED_BYTES
+            first >= 0 and its_end - start <= run_bytes and i - first < _RUN_MEMBERS and offset - end <= bridged_bytes
         )
         if not fits:
             if first >= 0:

@@ -11,7 +11,7 @@ stage holds rubbish and must go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from byos_run.archive.kinds import HEAD_BYTES, kind_of, wrong_content
@@ -34,6 +34,8 @@ class Unpacked:
     bytes_out: int
     """Of the files."""
     warnings: tuple[str, ...] = ()
+    crc: int = 0
+    """Of a plain file."""
 
 
 def plan_of(source: ByteSource, *, limits: Limits) -> Plan:
@@ -59,17 +61,20 @@ def unpack_into(
     stop: Stop,
     limits: Limits,
     beside: Iterable[Plan] = (),
+    kept: Sequence[int] = b"",
 ) -> Unpacked:
     """Everything of *plan* into the directory open as *into*, every member proved.
 
     *into* may hold what other inputs of the run, *beside*, made there: directories are shared, a file that is there
-    already is refused, both inputs named. Raises BadInput, NodeUnfit, Stopped, what ``ByteSource.read`` raises.
+    already is refused, both inputs named. *kept*: 1 for each member of a zip that is there, proved.
+    Raises BadInput, NodeUnfit, Stopped, what ``ByteSource.read`` raises.
     """
     ahead = Ahead.of(workers.width)
     try:
         if plan.kind in ("zip", "file"):
-            Unzip(plan, source, into=into, readers=readers, tally=tally, stop=stop, ahead=ahead).run(workers)
-            return Unpacked(plan.files, plan.total_bytes, plan.warnings)
+            unzip = Unzip(plan, source, into=into, readers=readers, tally=tally, stop=stop, ahead=ahead, kept=kept)
+            unzip.run(workers)
+            return Unpacked(plan.files, plan.total_bytes, plan.warnings, unzip.crc)
         members = untar(
             plan, source, into=into, readers=readers, workers=workers, tally=tally, stop=stop, limits=limits
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -55,9 +55,14 @@ class Unzip:
     """One unpacking. :meth:`run` is called once, by a thread of neither pool."""
 
     def __init__(
-        self, plan: Plan, source: ByteSource, *, into: int, readers: Pool, tally: Tally, stop: Stop, ahead: Ahead
-    ):
+        self, plan: Plan, source: ByteSource, *, into: int, readers: Pool, tally: Tally, stop: Stop, ahead: Ahead,
+        kept: Sequence[int] = b"",
+    ):  # fmt: skip
+        """*kept*: a byte for each member of a zip, 1 for those that stand in *into*, proved; empty: none does."""
+        self.crc = 0
+        """Of a plain file, once it is written."""
         self._plan = plan
+        self._kept = kept or bytes(len(plan.zipped or ()))
         self._source = source
         self._into = into
         self._readers = readers
@@ -112,7 +117,7 @@ class Unzip:
         plan, part_bytes = self._plan, self._ahead.part_bytes
         if plan.kind == "file":
             return work_of_file(path=plan.path, size_bytes=plan.total_bytes, part_bytes=part_bytes)
-        return work_of_zip(self._members, part_bytes=part_bytes, workers=self._ahead.workers)
+        return work_of_zip(self._members, part_bytes=part_bytes, workers=self._ahead.workers, kept=self._kept)
 
     def _work(self, jobs: Jobs) -> None:
         reads = ReadAhead(
@@ -139,6 +144,8 @@ class Unzip:
         members, files, size = self._members, 0, 0
         for buffer in chunks:
             for i in range(run.first, run.last):
+                if self._kept[i]:
+                    continue
                 data = self._data(i, buffer[members.offsets[i] - run.start : members.ends[i] - run.start])
                 if not stat.S_ISDIR(members.modes[i]):
                     self._small(i, data, writer)
@@ -240,7 +247,7 @@ class Unzip:
             end = min(job.start + job.size_bytes, joint.data_start + joint.size_bytes)
             if start < end:
                 content = buffer[start - job.start : end - job.start]
-                crc = crc32(content) if joint.index >= 0 else 0
+                crc = crc32(content)
                 writer.write_at(joint.descriptor, content, start - joint.data_start, path=joint.path)
                 self._tally.add(bytes_out=end - start)
                 self._finish(joint, start, end - start, crc)
@@ -269,10 +276,12 @@ class Unzip:
             joint.left_bytes -= length
             if joint.left_bytes:
                 return
-        if joint.index >= 0:
-            whole = 0
-            for _, part_length, part_crc in sorted(joint.crcs):
-                whole = crc32_combine(whole, part_crc, part_length)
+        whole = 0
+        for _, part_length, part_crc in sorted(joint.crcs):
+            whole = crc32_combine(whole, part_crc, part_length)
+        if joint.index < 0:
+            self.crc = whole
+        else:
             if whole != self._members.crcs[joint.index]:
                 raise self._refusal(joint.index, "its CRC-32 is wrong: its bytes are damaged")
             os.utime(joint.descriptor, (self._members.mtimes[joint.index], self._members.mtimes[joint.index]))

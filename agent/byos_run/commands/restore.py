@@ -7,16 +7,16 @@
     s3://b/out/run/field.dat.zst   that one, as field.dat
 
 Manifest and inventories are looked for there and above. They say what each file was, and each is proved by its size and CRC-32
-before DIRECTORY appears. A bundle is read in order, a few MiB at once; holes are holes again. What no record lists
-is no concern of this module: the caller fetches objects as they are.
+before DIRECTORY appears; what a killed fetch had brought, files and parts of files, is proved again and not fetched. A bundle
+is read in order, a few MiB at once; holes are holes again. What no record lists is no concern of this module: the caller
+fetches objects as they are.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
@@ -28,12 +28,15 @@ from byos_run.bucket import objects, ranges
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.model import ByteSource, FetchSettings, S3Url, Tally
-from byos_run.node import scratch, volumes, workspace
-from byos_run.node.files import PACKED
+from byos_run.node import stage as stages
+from byos_run.node import volumes
+from byos_run.node.files import PACKED, Snapshot, identity_of
 from byos_run.node.pool import Pool
 from byos_run.node.scratch import Room
+from byos_run.node.stage import Stage, is_ours_alone
+from byos_run.node.tree import scan
 from byos_run.steps import inventory, verify
-from byos_run.steps.bring import Bringer
+from byos_run.steps.bring import Bringer, part_name
 from byos_run.steps.claim import parsed
 from byos_run.steps.entries import Entry, entries_of
 from byos_run.steps.inherited import Inherited, inherited, number
@@ -141,26 +144,44 @@ def restore(record: Record, *, wire: Wire, settings: FetchSettings, room: Room, 
     Limits(max_bytes=settings.max_bytes, max_members=settings.max_members or 1 << 62, max_ratio=float("inf")).check(
         of=record.prefix, members=len(record.entries), unpacked_bytes=unpacked_bytes, packed_bytes=sum(packed.values())
     )
-    stage = scratch.make_stage(room.case, name=uuid.uuid4().hex)
+    stage = stages.enter(room.case, is_alone=False)
     try:
-        _refuse_too_large(record.entries, stage)
-        bringer = Bringer(stage, overwrite=False, tally=tally)
+        there = _left_of(record.entries, stage)
+        _refuse_too_large(record.entries, stage.path, there=there)
+        bringer = Bringer(stage.path, overwrite=True, tally=tally)
         with Pool(name="read", width=_READERS) as readers, Pool(name="restore", width=_FILES_AT_ONCE) as files:
             bring = functools.partial(_bring, bringer=bringer, wire=wire, readers=readers, tally=tally)
             for _ in files.each(bring, _by_object(record.entries)):
                 pass
-        scratch.become(stage, room)
+        stage.become(room)
     finally:
-        workspace.remove_tree(stage)  # gone by then if all went well: it is the case
+        stage.leave()
 
 
-def _refuse_too_large(entries: Sequence[Entry], stage: Path) -> None:
+def _left_of(entries: Sequence[Entry], stage: Stage) -> dict[str, int]:
+    """Path → bytes of the files, and parts of files, that a killed attempt left here; all else it left goes. Raises NodeUnfit."""
+    if stage.is_new:
+        return {}
+    names = {name for entry in entries for name in (entry.path, _part_of(entry.path))}
+    there = {path: status for path, status in scan(stage.path, problems=[]) if path in names and is_ours_alone(status)}
+    if not stage.clear(Snapshot.of((path, identity_of(status)) for path, status in there.items())):
+        return {}
+    return {path: status.st_size for path, status in there.items()}
+
+
+def _part_of(path: str) -> str:
+    directory, slash, name = path.rpartition("/")
+    return f"{directory}{slash}{part_name(name)}"
+
+
+def _refuse_too_large(entries: Sequence[Entry], stage: Path, *, there: Mapping[str, int]) -> None:
     """Raises NodeUnfit. A compressed file may be mostly holes: the disk tells."""
     try:
         free = volumes.space(stage)
     except OSError as error:
         raise errors.NodeUnfit(f"cannot look at {str(stage.parent)!r}: {error.strerror or error}") from error
-    need_bytes = sum(entry.file[0] for entry in entries if entry.content is None or entry.content.is_bundled)
+    plain = [entry for entry in entries if entry.content is None or entry.content.is_bundled]
+    need_bytes = sum(entry.file[0] - there.get(entry.path, 0) for entry in plain)
     if need_bytes > free.free_bytes or len(entries) > free.free_inodes:
         raise errors.NodeUnfit(
             f"the disk is too small: {len(entries):,} files of {need_bytes:,} bytes, {stage.parent} has room for "
@@ -187,10 +208,11 @@ def _bring(group: Sequence[Entry], *, bringer: Bringer, wire: Wire, readers: Poo
 
     for entry in group:
         wire.stop.check()
-        problem = bringer.bring(entry, proven=proven)
+        is_here = bringer.has(entry)
+        problem = None if is_here else bringer.bring(entry, proven=proven)
         if problem is not None:
             raise _error_of(problem, entry, wire.line.bucket)
-        tally.add(files=1)
+        tally.add(files=1, saved_bytes=entry.file[0] if is_here else 0)
 
 
 def _error_of(problem: verify.Problem, entry: Entry, bucket: str) -> errors.ByosError:

@@ -59,16 +59,20 @@ class Journal:
         size = os.fstat(self._fd).st_size
         self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
-    def begin(self, attempt: Attempt, *, digest: str, output: str, continues: bool) -> None:
-        """*continues*: what the journal tells so far still holds (the next start only publishes, records, purges)."""
+    def begin(self, attempt: Attempt, *, digest: str, output: str, continues: bool, room: Room | None = None) -> None:
+        """*continues*: what the journal tells so far still holds (the next start only publishes, records, purges).
+
+        *room*: of the attempt before, which holds something that this one goes on with.
+        """
         self._append(
-            {"t": "attempt", **asdict(attempt), "digest": digest, "output": output, "continues": continues}, sync=True
-        )
+            {"t": "attempt", **asdict(attempt), "digest": digest, "output": output, "continues": continues,
+             "place": _place(room) if room is not None else None},
+            sync=True,
+        )  # fmt: skip
 
     def placed(self, room: Room) -> None:
         """Where the case lies: before it is made, and again when it is."""
-        places = {"case": str(room.case), "scratch": str(room.scratch or ""), "made": str(room.made or "")}
-        self._append({"t": "place", **places, "identity": room.identity}, sync=True)
+        self._append({"t": "place", **_place(room)}, sync=True)
 
     def phase(self, name: str) -> None:
         self._append({"t": "phase", "name": name}, sync=True)
@@ -178,6 +182,11 @@ class Journal:
                 raise NodeUnfit(f"cannot write the journal: {error.strerror}") from error
             if self._torn:
                 raise NodeUnfit("cannot write the journal: no space left on device")
+
+
+def _place(room: Room) -> dict[str, Any]:
+    places = {"case": str(room.case), "scratch": str(room.scratch or ""), "made": str(room.made or "")}
+    return {**places, "identity": room.identity}
 
 
 def open_journal(run_directory: Path, *, run_id: str) -> Journal:

@@ -45,7 +45,7 @@ def hold_marker(directory: Path, *, run_id: str) -> int | Marker:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            locked = _try_lock(fd)
+            locked = try_lock(fd)
             before = _parse(os.pread(fd, _LONGEST_BYTES, 0))
             if before is not None and (locked is False or _lives(before, lock_was_free=locked is True)):
                 os.close(fd)
@@ -55,7 +55,7 @@ def hold_marker(directory: Path, *, run_id: str) -> int | Marker:
                 return Marker(
                     run_id="of another process", pid=0, start_ticks=0, boot_id="", pid_namespace=0, host="", locked=True
                 )
-            if not _same_file(path, fd):  # the run before us deleted it between our open and our lock
+            if not same_file(path, fd):  # the run before us deleted it between our open and our lock
                 os.close(fd)
                 continue
             os.ftruncate(fd, 0)
@@ -111,13 +111,13 @@ def _live_marker(root: Path, path: str) -> Marker | None:
         return None
     try:
         marker = _parse(os.pread(fd, _LONGEST_BYTES, 0))
-        locked = _try_lock(fd)
+        locked = try_lock(fd)
     finally:
         os.close(fd)
     return marker if marker is not None and (locked is False or _lives(marker, lock_was_free=bool(locked))) else None
 
 
-def _try_lock(fd: int) -> bool | None:
+def try_lock(fd: int) -> bool | None:
     """True: it is ours; False: another process holds it; None: locks do not work here."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +170,7 @@ def _parse(data: bytes) -> Marker | None:
         return None
 
 
-def _same_file(path: Path, fd: int) -> bool:
+def same_file(path: Path, fd: int) -> bool:
     try:
         there = os.lstat(path)
     except FileNotFoundError:

@@ -68,16 +68,21 @@ def replay(lines: Iterator[bytes]) -> Earlier | None:
 def _begun(record: dict[str, Any], before: Earlier | None) -> Earlier:
     attempt = Attempt(record["run_id"], record["number"], record["started_at"])
     if not record["continues"] or before is None:
-        return Earlier(attempt, record["digest"], record["output"])
+        place = record.get("place")
+        return Earlier(attempt, record["digest"], record["output"], room=_room(place) if place else None)
     before.attempt, before.digest, before.output = attempt, record["digest"], record["output"]
     return before
 
 
+def _room(place: dict[str, Any]) -> Room:
+    scratch, made = (Path(place[name]) if place.get(name) else None for name in ("scratch", "made"))
+    identity = place["identity"]
+    return Room(Path(place["case"]), scratch, (identity[0], identity[1]) if identity else None, made)
+
+
 def _tell(earlier: Earlier, kind: str, record: dict[str, Any]) -> None:
     if kind == "place":
-        scratch, made = (Path(record[name]) if record.get(name) else None for name in ("scratch", "made"))
-        identity = record["identity"]
-        earlier.room = Room(Path(record["case"]), scratch, (identity[0], identity[1]) if identity else None, made)
+        earlier.room = _room(record)
     elif kind == "phase":
         earlier.phases.append(record["name"])
     elif kind == "solved":

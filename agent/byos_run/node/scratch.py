@@ -8,7 +8,7 @@
 A base is shared by rows of one table and by slots of one node, so it is never itself the case. For "outside" the base
 is the first of $BYOS_SCRATCH, $SLURM_TMPDIR, $TMPDIR, /scratch/$USER, /tmp that has room and is not in memory.
 
-Archives are unpacked into a stage beside the case, which becomes the case by one rename when all of it is proven.
+Archives are unpacked into a stage beside the case (``node.stage``), which becomes the case by one rename when all of it is proven.
 Nothing is deleted here: that is ``node.workspace``.
 """
 
@@ -20,6 +20,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 from byos_run.errors import NodeUnfit, UsageError
@@ -106,14 +107,22 @@ def _missing(path: Path) -> Path | None:
     return missing
 
 
-def make_stage(case: Path, *, name: str) -> Path:
-    """A fresh private directory beside *case*, on the same file system. Raises NodeUnfit."""
-    stage = case.with_name(f"{STAGE}{name}")
+def stage_of(case: Path) -> Path:
+    """Where the stage of *case* is: always the same, so that one attempt finds what another left."""
+    return case.with_name(STAGE + blake2b(os.fsencode(case.name), digest_size=16).hexdigest())
+
+
+def is_where_asked(room: Room, *, scratch: str, run_directory: Path, environ: Mapping[str, str]) -> bool:
+    """Whether :func:`claim_room` would choose *room*, that of an earlier attempt here, but for the name of its directory."""
+    case = Path(os.path.normpath(run_directory / scratch))
+    if scratch != OUTSIDE and run_directory in case.parents:
+        return room.case == case
+    if room.scratch is None or not is_marked(room.scratch, run_directory=run_directory):
+        return False
     try:
-        stage.mkdir(mode=0o700)
-    except OSError as error:
-        raise NodeUnfit(f"cannot make '{stage}': {error.strerror}") from error
-    return stage
+        return room.scratch.parent == (base_outside(environ, 0, 0) if scratch == OUTSIDE else case)
+    except NodeUnfit:
+        return False
 
 
 def become(stage: Path, room: Room) -> Room:
@@ -144,7 +153,7 @@ def bring_home(room: Room, *, run_directory: Path, keep: Globs) -> dict[str, Lef
 
 
 def stages_of(case: Path) -> list[Path]:
-    """Stages beside *case*: after a kill, leftovers of earlier attempts."""
+    """Stages beside *case*, and what is noted of them: after a kill, leftovers of earlier attempts."""
     try:
         names = os.listdir(case.parent)
     except OSError:

@@ -65,7 +65,7 @@ class Bringer:
     def bring(self, entry: Entry, *, proven: Proven[Wrong]) -> Wrong | None:
         """Make the file; None, or what is wrong with the object. Raises Differs, NodeUnfit, what *proven* raises."""
         target = self._directory / entry.path
-        part = target.with_name(_part_name(target.name))
+        part = target.with_name(part_name(target.name))
         with _told(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(part, _OPEN, 0o644)
@@ -109,7 +109,8 @@ class Bringer:
                 self._write(descriptor, block)
 
 
-def _part_name(name: str) -> str:
+def part_name(name: str) -> str:
+    """What a file called *name* is called until it is whole."""
     whole = name + PART
     return whole if len(os.fsencode(whole)) <= _NAME_BYTES else f".{crc.crc32(os.fsencode(name)):08x}{PART}"
 

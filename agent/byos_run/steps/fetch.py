@@ -2,17 +2,18 @@
 
 Everything is planned before the first byte is written: what each archive holds, whether two inputs would write one path, whether
 the disk has room. Then all is unpacked into a private stage beside the case, which is renamed onto the case when
-every member has proved good; a failure leaves an empty case. An object that is replaced while it is read is started once
-more, on its new version. Last, files that the DOE rendered into the run directory are copied over.
+every member has proved good; a failure leaves an empty case, a kill a stage of which the next fetch keeps what proves
+right. An object that is replaced while it is read is started once more, on its new version. Last, files that the DOE
+rendered into the run directory are copied over.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -24,11 +25,15 @@ from byos_run.archive.unpack import plan_of, unpack_into
 from byos_run.bucket import objects, ranges
 from byos_run.bucket.wire import Wire
 from byos_run.model import ByteSource, Fetched, FetchSettings, S3Url, Stop, Tally
-from byos_run.node import scratch, volumes, workspace
+from byos_run.node import stage as stages
+from byos_run.node import volumes
 from byos_run.node.globs import Globs
 from byos_run.node.pool import Budget, Pool
 from byos_run.node.scratch import Room
-from byos_run.node.tree import DIRECTORY, scan
+from byos_run.node.stage import Stage
+from byos_run.node.tree import scan
+from byos_run.steps import kept
+from byos_run.steps.kept import Share
 
 _CONNECTIONS_A_CORE = 4
 _CONNECTIONS = (8, 32)
@@ -37,6 +42,7 @@ FILES_AT_ONCE = 8
 _INODES_KEPT = 100
 _BYTES_KEPT = 16 << 20
 """Room that is left to the logs and the journal."""
+_NOTHING = Share()
 
 
 @dataclass(frozen=True)
@@ -105,34 +111,40 @@ class Fetcher:
         for pool in (self._files, self.workers, self.readers):
             pool.__exit__(None, None, None)
 
-    def fetch(self, inputs: Sequence[Input], *, room: Room, tally: Tally, stop: Stop) -> tuple[Room, list[Fetched]]:
+    def fetch(
+        self, inputs: Sequence[Input], *, room: Room, tally: Tally, stop: Stop, is_alone: bool = False
+    ) -> tuple[Room, list[Fetched]]:
         """All *inputs*, proved, in the case of *room*, which must be empty or absent.
 
-        Raises BadInput, MissingInput, NodeUnfit (no room), AccessRefused, StoreUnreachable, Stopped; there is no case then.
+        *is_alone*: no other process fetches there, for certain. Raises BadInput, MissingInput, NodeUnfit (no room),
+        UsageError (another process fetches there), AccessRefused, StoreUnreachable, Stopped; there is no case then.
         """
-        try:
-            return self._fetch(inputs, room=room, tally=tally, stop=stop)
-        except errors.InputChanged:
-            return self._fetch(inputs, room=room, tally=tally, stop=stop)
-
-    def _fetch(self, inputs: Sequence[Input], *, room: Room, tally: Tally, stop: Stop) -> tuple[Room, list[Fetched]]:
-        stage = scratch.make_stage(room.case, name=uuid.uuid4().hex)
-        try:
-            plans = [self._planned(item, free=volumes.space(stage)) for item in inputs]
-            merge_check([plan for _, plan in plans])
-            refuse_too_large([plan for _, plan in plans], free=volumes.space(stage), where=stage)
-            descriptor = os.open(stage, DIRECTORY)
+        for may_change in (True, False):
+            stage = stages.enter(room.case, is_alone=is_alone)
             try:
-                bring = _Bring(self, plans, into=descriptor, tally=tally, stop=stop)
-                fetched = [bring(item) for item in inputs if not item.path]
-                fetched += self._files.each(bring, [item for item in inputs if item.path])
+                return self._fetch(inputs, stage=stage, room=room, tally=tally, stop=stop)
+            except errors.InputChanged:
+                if not may_change:
+                    raise
+            except OSError as error:
+                raise _unwritable(error, stage.path) from error
             finally:
-                os.close(descriptor)
-            return scratch.become(stage, room), fetched
-        except OSError as error:
-            raise _unwritable(error, stage) from error
-        finally:
-            workspace.remove_tree(stage)  # gone by then if all went well: it is the case
+                stage.leave()
+        raise AssertionError("the second time ends it")
+
+    def _fetch(
+        self, inputs: Sequence[Input], *, stage: Stage, room: Room, tally: Tally, stop: Stop
+    ) -> tuple[Room, list[Fetched]]:
+        planned = [self._planned(item, free=volumes.space(stage.path)) for item in inputs]
+        plans = [plan for _, plan in planned]
+        merge_check(plans)
+        pinned = [(plan, item.etag, item.version_id) for plan, item in zip(plans, inputs)]
+        shares = kept.keep(stage, pinned, workers=self.workers, tally=tally, stop=stop)
+        refuse_too_large(plans, free=volumes.space(stage.path), where=stage.path, there=shares.values())
+        bring = _Bring(self, planned, stage=stage, shares=shares, tally=tally, stop=stop)
+        fetched = [bring(item) for item in inputs if not item.path]
+        fetched += self._files.each(bring, [item for item in inputs if item.path])
+        return stage.become(room), fetched
 
     def _planned(self, item: Input, *, free: volumes.Space) -> tuple[ByteSource | None, Plan]:
         """Plain files are opened when it is their turn: a prefix may hold thousands."""
@@ -144,40 +156,55 @@ class Fetcher:
 
 
 class _Bring:
-    """Brings one input after another into the open directory *into*."""
+    """Brings one input after another into *stage*, but for the *shares* that are there."""
 
     def __init__(
         self,
         fetcher: Fetcher,
         planned: Sequence[tuple[ByteSource | None, Plan]],
         *,
-        into: int,
+        stage: Stage,
+        shares: Mapping[S3Url, Share],
         tally: Tally,
         stop: Stop,
     ) -> None:
         self._fetcher = fetcher
         self._planned = {plan.url: (source, plan) for source, plan in planned}
         self._plans = [plan for _, plan in planned]
-        self._into = into
+        self._stage = stage
+        self._shares = shares
+        self._noting = threading.Lock()
         self._tally = tally
         self._stop = stop
 
     def __call__(self, item: Input) -> Fetched:
         started, fetcher = time.monotonic(), self._fetcher
         source, plan = self._planned[item.url]
+        share = self._shares.get(item.url, _NOTHING)
+        if source is None and share.files:
+            return Fetched(
+                url=item.url, etag=item.etag, version_id=share.version_id, is_archive=False, members=1, kept=1,
+                bytes_in=item.size_bytes, bytes_out=item.size_bytes, kept_bytes=item.size_bytes, seconds=0.0,
+            )  # fmt: skip
         if source is None:
             source = ranges.open_object(fetcher.wire_of(item.url.bucket), item.url)
             plan = plan_file(source, path=item.path)
-        free = os.fstatvfs(self._into)
+        free = os.fstatvfs(self._stage.fd)
         done = unpack_into(
-            plan, source, into=self._into, readers=fetcher.readers, workers=fetcher.workers, tally=self._tally,
+            plan, source, into=self._stage.fd, readers=fetcher.readers, workers=fetcher.workers, tally=self._tally,
             stop=self._stop, limits=Limits.of(fetcher.settings, free_bytes=free.f_bavail * free.f_frsize),
-            beside=self._plans,
+            beside=self._plans, kept=share.flags,
         )  # fmt: skip
+        if plan.kind == "file":
+            with self._noting:
+                kept.note(
+                    self._stage, url=source.url, etag=source.etag, version_id=source.version_id, crc=done.crc,
+                    size_bytes=source.size_bytes,
+                )  # fmt: skip
         return Fetched(
             url=source.url, etag=source.etag, version_id=source.version_id, is_archive=plan.kind != "file",
             members=done.files, bytes_in=source.size_bytes, bytes_out=done.bytes_out, seconds=time.monotonic() - started,
-            warnings=done.warnings,
+            warnings=done.warnings, kept=share.files, kept_bytes=share.size_bytes,
         )  # fmt: skip
 
 
@@ -197,10 +224,12 @@ def keys_of(fetched: Sequence[Fetched], *, asked: Sequence[S3Url]) -> list[tuple
     return [(item.url, item.etag, item.version_id if item.url in asked else "") for item in fetched]
 
 
-def refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path) -> None:
-    """Raises NodeUnfit before the first byte if the disk cannot hold what the archives say they hold."""
-    need_bytes = sum(plan.total_bytes for plan in plans) + _BYTES_KEPT
-    need_inodes = sum(plan.files + plan.directories for plan in plans) + _INODES_KEPT
+def refuse_too_large(plans: Sequence[Plan], *, free: volumes.Space, where: Path, there: Collection[Share] = ()) -> None:
+    """Raises NodeUnfit before the first byte if the disk cannot hold what the archives say they hold and is not *there*."""
+    need_bytes = sum(plan.total_bytes for plan in plans) - sum(share.size_bytes for share in there) + _BYTES_KEPT
+    need_inodes = (
+        sum(plan.files + plan.directories for plan in plans) - sum(share.files for share in there) + _INODES_KEPT
+    )
     if need_bytes > free.free_bytes:
         raise errors.NodeUnfit(
             f"the disk is too small: the input unpacks to {need_bytes:,} bytes, {where.parent} has {free.free_bytes:,} free",
@@ -251,9 +280,14 @@ def _copy(source: Path, target: Path) -> None:
 def fetched_line(item: Fetched) -> str:
     """What is said of *item*: ``fetched hsdi.zip: 2,018 files, 320 MB from 174 MB in 0.9 s (355 MB/s), checked CRC-32``."""
     name, took = item.url.name, f"in {log.duration(item.seconds)}"
+    if not item.is_archive and item.kept:
+        return f"fetched {name}: {log.size(item.bytes_in)}, kept from the attempt before"
     if not item.is_archive:
         return f"fetched {name}: {log.size(item.bytes_in)} {took} ({log.rate(item.bytes_in, item.seconds)})"
+    moved_bytes = item.bytes_out - item.kept_bytes
+    rate = f" ({log.rate(moved_bytes, item.seconds)})" if moved_bytes or not item.kept else ""
     return (
         f"fetched {name}: {log.count(item.members, 'file')}, {log.size(item.bytes_out)} from {log.size(item.bytes_in)} "
-        f"{took} ({log.rate(item.bytes_out, item.seconds)}), checked CRC-32"
+        f"{took}{rate}, checked CRC-32"
+        f"{f', {item.kept:,} kept from the attempt before' if item.kept else ''}"
     )

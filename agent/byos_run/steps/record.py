@@ -163,6 +163,7 @@ def _input(item: Fetched) -> dict[str, Any]:
         "members": item.members,
         "bytes": item.bytes_in,
         "unpacked_bytes": item.bytes_out,
+        **({"kept": item.kept, "kept_bytes": item.kept_bytes} if item.kept else {}),
         "seconds": round(item.seconds, 3),
     }
 
