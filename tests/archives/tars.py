@@ -336,13 +336,15 @@ def _codecs():
         yield Case(f"{suffix}-holds-text", 31, REFUSED, pack(b"hello, no tar" * 100), name=name)
     yield Case("tar.gz-zeros", 31, OK, packed["tar.gz"] + bytes(512), holds=holds, name="case.tar.gz")
     yield Case("tar.gz-zeros-junk", 31, REFUSED, packed["tar.gz"] + bytes(512) + b"x", name="case.tar.gz")
+    wide = lzma.compress(good, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}])
+    yield Case("tar.xz-window", 15, REFUSED, wide, "128 MiB", name="case.tar.xz")
     padded = lzma.compress(good[:1000]) + bytes(8) + lzma.compress(good[1000:]) + bytes(4)
     yield Case("tar.xz-padded", 31, OK, padded, holds=holds, name="case.tar.xz")
     yield Case("tar.xz-padded-junk", 31, REFUSED, padded + b"junk", name="case.tar.xz")
     skippable = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"
     yield Case("tar.zst-skippable", 31, OK, skippable + packed["tar.zst"] + skippable, holds=holds, name="case.tar.zst")
     yield Case("tar.zst-skippable-cut", 31, REFUSED, packed["tar.zst"] + skippable[:-2], name="case.tar.zst")
-    yield Case("tar.zst-window", 15, REFUSED, b"\x28\xb5\x2f\xfd\x00\xf8" + b"\1\0\0", name="case.tar.zst")
+    yield Case("tar.zst-window", 15, REFUSED, b"\x28\xb5\x2f\xfd\x00\xf8" + b"\1\0\0", "128 MiB", name="case.tar.zst")
     size = 3 << 30
     huge = entry(b"zeros", b"", size=b"%011o\0" % size)
     bomb = zstandard.ZstdCompressor(1).compress(huge + bytes(64 << 20))

@@ -13,7 +13,7 @@ from struct import unpack_from
 
 import zstandard
 
-from byos_run.archive.inflate import Damaged
+from byos_run.archive.inflate import Damaged, damaged
 
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
@@ -103,6 +103,6 @@ def _frame(data: _Input, start: bytes, library: zstandard.ZstdDecompressor) -> I
                 if piece:
                     yield piece
     except zstandard.ZstdError as error:
-        raise Damaged(f"is damaged: {error}") from None
+        raise damaged(error) from None
     if not decoder.eof:
         raise Damaged("is damaged: a frame does not end where it says")

@@ -32,6 +32,13 @@ class Damaged(Exception):
     """The packed bytes are not what they should be; the message continues a sentence about the member or archive."""
 
 
+def damaged(error: Exception) -> Damaged:
+    """What a codec's *error* means: a window too large, or damage."""
+    if "memory" in str(error).lower():
+        return Damaged("needs a window over 128 MiB to unpack: more than xz -9 and zstd --long=27 take")
+    return Damaged(f"is damaged: {error}")
+
+
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, deflate.error, EOFError, OSError, ValueError)
 """Of deflate and bzip2; lzma adds its own."""
 
@@ -51,7 +58,7 @@ def inflate_whole(data: memoryview, *, unpacked_bytes: int) -> bytes:
                 raise Damaged("is cut off: its deflate stream has no end")
             found += more
     except _ERRORS as error:
-        raise Damaged(f"is damaged: {error}") from None
+        raise damaged(error) from None
     if decoder.eof and decoder.unused_data:
         raise Damaged("has bytes after the end of its deflate stream")
     return found
@@ -129,7 +136,7 @@ def _pieces(
             try:
                 yield from _fed(decoder, data)
             except errors as error:
-                raise Damaged(f"is damaged: {error}") from None
+                raise damaged(error) from None
             at -= len(decoder.unused_data) if decoder.eof else 0
             took, size = took + len(data), min(size * 2, _SLICE_BYTES)
     yield from _drained(decoder, errors)
@@ -152,7 +159,7 @@ def _drained(decoder: Any, errors: tuple[type[Exception], ...]) -> Iterator[byte
         try:
             piece = decoder.decompress(b"", PIECE_BYTES)
         except errors as error:
-            raise Damaged(f"is damaged: {error}") from None
+            raise damaged(error) from None
         if not piece and not decoder.eof:
             raise Damaged("is cut off: its packed bytes have no end")
         yield piece
@@ -191,7 +198,7 @@ def _lzma_pieces(chunks: Iterator[memoryview], *, unpacked_bytes: int, end_mark:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[model])
         yield from _lzma_content(decoder, _slices(rest, chunks), unpacked_bytes=unpacked_bytes, end_mark=end_mark)
     except errors as error:
-        raise Damaged(f"is damaged: {error}") from None
+        raise damaged(error) from None
 
 
 def _lzma_content(decoder: Any, slices: Iterator[bytes], *, unpacked_bytes: int, end_mark: bool) -> Iterator[bytes]:

@@ -40,6 +40,8 @@ _CONNECTIONS = (8, 32)
 """At least, at most. One connection to S3 brings some 40 MB/s of 2 MiB parts; more of them than a core can serve only wait."""
 FILES_AT_ONCE = 8
 _INODES_KEPT = 100
+_CHECKED = dict.fromkeys(("zip", "tar.gz", "tar.bz2"), ", checked CRC-32")
+"""What the archive itself proves; a tar has no checksum of contents, xz and zstd may have one or none."""
 _BYTES_KEPT = 16 << 20
 """Room that is left to the logs and the journal."""
 _NOTHING = Share()
@@ -288,6 +290,6 @@ def fetched_line(item: Fetched) -> str:
     rate = f" ({log.rate(moved_bytes, item.seconds)})" if moved_bytes or not item.kept else ""
     return (
         f"fetched {name}: {log.count(item.members, 'file')}, {log.size(item.bytes_out)} from {log.size(item.bytes_in)} "
-        f"{took}{rate}, checked CRC-32"
+        f"{took}{rate}{_CHECKED.get(kind_of(name) or '', '')}"
         f"{f', {item.kept:,} kept from the attempt before' if item.kept else ''}"
     )
