@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -193,7 +194,8 @@ def test_a_case_that_is_not_ours_is_refused_before_anything_moves(bucket, run_by
 def test_an_input_that_is_replaced_before_the_fetch_makes_another_run(bucket, run_byos, minio_store):
     """The manifest's digest is that of what was read: with the old object back, it is not taken for whole."""
     asked = job(bucket, "cp inputs.in read.out")
-    old = bucket.get("in/case.zip")
+    old = zip_bytes({"inputs.in": b"cells 8\n", "more than one read": os.urandom(3 << 20)})
+    bucket.put("in/case.zip", old)
 
     def replace():
         bucket.put("in/case.zip", zip_bytes({"inputs.in": b"new"}))

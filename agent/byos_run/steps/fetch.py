@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
@@ -57,6 +57,8 @@ class Input:
     size_bytes: int
     etag: str
     version_id: str
+    source: ByteSource | None = field(default=None, repr=False, compare=False)
+    """An archive as it was when it was found, its end at hand: planned from that, and never read twice."""
 
 
 def locate(urls: Sequence[S3Url], *, wire_of: Callable[[str], Wire]) -> list[Input]:
@@ -70,8 +72,9 @@ def locate(urls: Sequence[S3Url], *, wire_of: Callable[[str], Wire]) -> list[Inp
 
 def _single(wire: Wire, url: S3Url) -> Input:
     source = ranges.open_object(wire, url)
-    path = "" if kind_of(url.name) else url.name
-    return Input(url, path, source.size_bytes, source.etag, source.version_id)
+    archive = bool(kind_of(url.name))
+    found = Input(url, "" if archive else url.name, source.size_bytes, source.etag, source.version_id)
+    return replace(found, source=source) if archive else found
 
 
 def _below(wire: Wire, url: S3Url) -> list[Input]:
@@ -128,6 +131,7 @@ class Fetcher:
             except errors.InputChanged:
                 if not may_change:
                     raise
+                inputs = [replace(item, source=None) for item in inputs]
             except OSError as error:
                 raise _unwritable(error, stage.path) from error
             finally:
@@ -153,7 +157,7 @@ class Fetcher:
         if item.path:
             path = safe_path(item.path, of=item.url)
             return None, Plan(item.url, "file", 1, 0, item.size_bytes, exact=True, path=path)
-        source = ranges.open_object(self.wire_of(item.url.bucket), item.url)
+        source = item.source or ranges.open_object(self.wire_of(item.url.bucket), item.url)
         return source, plan_of(source, limits=Limits.of(self.settings, free_bytes=free.free_bytes))
 
 
