@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 
@@ -17,7 +18,7 @@ from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
 from byos_run.node import files
 from byos_run.node.globs import Selection
 from byos_run.node.holders import Held, held_by
-from byos_run.node.pool import Budget, Count, Stop
+from byos_run.node.pool import Budget, Count, Pool, Stop, step_back
 from byos_run.steps import gather
 from byos_run.steps.ahead import Ahead
 from byos_run.steps.gather import WhileRunning
@@ -91,8 +92,8 @@ def watcher(case, **more):
 
 @pytest.fixture
 def eager(monkeypatch):
-    """No rest between looks."""
-    for share in ("_SHARE_OF_CORE", "_SHARE_WHEN_BUSY", "_SHARE_OF_TIME"):
+    """No rest between looks, and none but those that are asked for, however long one takes."""
+    for share in ("_SHARE_OF_CORE", "_SHARE_WHEN_BUSY", "_SHARE_OF_TIME", "_LOOKS_PER_LOT"):
         monkeypatch.setattr(WhileRunning, share, 1e9)
 
 
@@ -372,6 +373,15 @@ def test_a_budget_bounds_what_is_taken_of_the_processors():
     assert share < 0.2
     assert time.process_time() - begun >= 0.1
     assert os.getpriority(os.PRIO_PROCESS, 0) >= 0
+
+
+def test_a_process_of_low_priority_may_step_back_too():
+    """Started by nice -n 19, a run publishes beside its solver as any other; nobody but root may raise a priority."""
+    with Pool(name="low", width=1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        os.setpriority(os.PRIO_PROCESS, thread, 15)
+        pool.submit(step_back).result()
+        assert os.getpriority(os.PRIO_PROCESS, thread) == 15
 
 
 def test_what_is_packed_counts_as_done_by_what_it_was(bucket, case, tmp_path):

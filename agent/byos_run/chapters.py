@@ -298,11 +298,11 @@ class Run:
             self.succession.end_uploads()
         self.skipped = tuple(item for harvest in harvests for item in harvest.skipped)
         refused = tuple(item for harvest in harvests for item in harvest.unpublished)
-        self.published = delivery.outcome.published
-        self.unpublished = (*refused, *delivery.outcome.unpublished)
+        self.published, self.unpublished = delivery.outcome.published, (*refused, *delivery.outcome.unpublished)
         if delivery.outcome.ended_by is not None:
             self.ended_by = self.ended_by or delivery.outcome.ended_by
             self.book.tell_error(delivery.outcome.ended_by)
+        publishing.say_what_was_not_meant(self.solved)
         for sent in self.published if self.book.lines.is_verbose else ():
             self.book.lines.detail(f"published {sent.output.path}: {log.size(sent.size_bytes)}, CRC-32 {sent.crc32}")
         self.book.log.info(

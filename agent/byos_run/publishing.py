@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -23,7 +23,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.disk import LOOK_S, Disk
 from byos_run.endings import Pace, Waiting
 from byos_run.ledger import Ledger
-from byos_run.model import Identity, Output, Published
+from byos_run.model import Identity, Output, Published, Solved
 from byos_run.node import files, journal, openmetrics
 from byos_run.node.files import Harvest, Snapshot
 from byos_run.node.globs import Globs, Selection, escaped
@@ -31,7 +31,7 @@ from byos_run.node.holders import Held, held_by
 from byos_run.node.pool import Budget, Count, Every, Stop, step_back
 from byos_run.node.process import Running
 from byos_run.node.scratch import Room
-from byos_run.node.tree import Familiar
+from byos_run.node.tree import Familiar, scan
 from byos_run.node.volumes import network_kind, read_mounts
 from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened
 from byos_run.steps import purge
@@ -45,6 +45,8 @@ from byos_run.steps.strangers import WRITER
 from byos_run.steps.worth import in_order
 
 _LIVE_S = 60.0
+_HOLLOW_BYTES = 64 << 20
+"""From here on it is worth saying that holes of a file travel."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Publishing:
         self._behind: dict[str, Published] = {}
         """By path in the case."""
         self._vanished_before: tuple[str, ...] = ()
+        self._vanished: list[str] = []
+        self._hollow_told = iter((False,))
         self._gathering: WhileRunning | None = None
         self._disk: Disk | None = None
         self._tail: Callable[[], Standing] | None = None
@@ -202,6 +206,7 @@ class Publishing:
         kept, vanished = (gone, {}) if self._opened.continues else ({}, gone)
         for item in vanished.values():
             self._opened.journal.vanished(item)
+        self._vanished = [item.output.path for item in vanished.values()]
         early = [*right, *kept.values(), *self._behind.values()]
         rest = [output for output in outputs if not self._is_right(output)]
         self._early = {}
@@ -301,6 +306,35 @@ class Publishing:
             [output for output in self._case_harvest().outputs if wanted.matches(output.path)] if wanted.globs else []
         )
 
+    def say_what_was_not_meant(self, solved: Solved) -> None:
+        """Globs that no file of the case or beside it has to do with: a typing error loses what was to be kept."""
+        job, here = self._opened.job, self._opened.place.run_directory
+        asked = {
+            "publish.exclude": job.publish.exclude, "publish.live": job.publish.live, "publish.compress": job.publish.compress,
+            "publish.bundle": job.publish.bundle, "publish.priority": job.publish.priority, "purge.keep": job.purge.keep,
+            "resume.files": job.resume.files,
+        }  # fmt: skip
+        left = [(key, glob) for key, globs in asked.items() for glob in Globs.of(globs).globs]
+        if self._behind and not (solved.succeeded or solved.stopped_by):
+            gone = f"{len(self._behind):,} files, {next(iter(self._behind))!r} the first"
+            self._opened.book.warn(
+                f"publish.delete_behind had removed {gone}: if the solver reads such files back, purge.keep names them"
+            )
+        if self._opened.continues or not solved.succeeded or not left:
+            return
+        below = "".join(f"{path}/" for path in self._inside(self._room.case))
+        roots = (here,) if below else (self._room.case, here)
+        for path in itertools.chain(self._vanished, self._behind, *map(_paths_in, roots)):
+            names = {path, path.removeprefix(below), below + path}
+            left = [
+                (key, glob)
+                for key, glob in left
+                if not any(Globs((glob,)).matches_or_lies_below(name) for name in names)
+            ]
+            if not left:
+                return
+        self._opened.book.warn(f"no file matches {', '.join(f'{key} {glob.text!r}' for key, glob in left)}")
+
     def _inside(self, *paths: Path | None) -> list[str]:
         here = self._opened.place.run_directory
         return [str(path.relative_to(here)) for path in paths if path is not None and here in path.parents]
@@ -319,11 +353,25 @@ class Publishing:
     ) -> Publisher:
         opened = self._opened
         return Publisher(
-            wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=files.open_output,
+            wire or opened.wire.until(stop=opened.stop.unless_cut), prefix=opened.job.output, opened=self._open_output,
             writer=(WRITER, opened.run_id), tally=count, acknowledged=self._acknowledged, uploads=self._ledger,
             part_bytes=opened.job.store.part_bytes, connections=opened.job.store.connections, beside_solver=beside_solver,
             budget=budget or Budget(self._slot_cores), bundle_name=self._bundle_name,
         )  # fmt: skip
+
+    def _open_output(self, output: Output) -> tuple[int, Identity]:
+        descriptor, identity = files.open_output(output)
+        hollow = not output.stored and files.is_hollow(descriptor, identity, least_bytes=_HOLLOW_BYTES)
+        if hollow and not next(self._hollow_told, True):
+            self._opened.book.warn(
+                f"{output.path} is mostly holes, and they travel as zeros; publish.compress would send only its data"
+            )
+        return descriptor, identity
+
+
+def _paths_in(root: Path) -> Iterator[str]:
+    with suppress(OSError):  # the solver may have removed its own case
+        yield from (path for path, _ in scan(root, skip={journal.DIRECTORY_NAME}, problems=[]))
 
 
 def _place(output: Output) -> tuple[str, str]:

@@ -218,3 +218,64 @@ def test_the_log_and_the_newest_restart_leave_first(run_byos, bucket):
     order = ["_byos/solver.log", "_byos/run.log", "wanted.dat", "restart0002.rst", "old.rst", "small.dat", "large.dat"]
     begin = sent.index(order[0])
     assert [path for path in sent[begin:] if path in order][: len(order)] == order
+
+
+def test_globs_that_name_no_file_are_said_in_one_line(run_byos, bucket):
+    """A typing error loses what was to be kept; what was there for a while, in the case or beside it, was named well."""
+    command = (
+        "mkdir post; echo x > a.out; echo x > post/b.csv; echo x > ../beside.txt; head -c 2000000 /dev/zero > gone.h5;"
+        "while [ -e gone.h5 ]; do sleep 0.05; done"
+    )
+    asked = job(
+        bucket, command, resume={"files": ["restart*.rst"]}, purge={"keep": ["beside.txt", "case/post", "resutls.csv"]},
+        publish={
+            "settle": "0.2s", "delete_behind": True, "exclude": ["*.tmp"], "live": ["*.out"], "compress": ["*.h5", "*.hdf5"],
+            "bundle": ["post/*"], "priority": ["first/**"],
+        },
+    )  # fmt: skip
+    ran = run_byos(asked)
+    failed = run_byos({**asked, "command": ["bash", "-c", command + "; cat gone.h5"]})
+
+    assert (ran.code, failed.code) == (0, 1), ran.output + failed.output
+    line = (
+        "no file matches publish.exclude '*.tmp', publish.compress '*.hdf5', publish.priority 'first/**', "
+        "purge.keep 'resutls.csv', resume.files 'restart*.rst'"
+    )
+    assert line in bucket.json("out/run/_byos/attempts/1/manifest.json")["warnings"]
+    assert f"warning: {line}\n" in ran.output
+    assert "no file matches" not in failed.output
+    assert (
+        "delete_behind had removed 1 files, 'gone.h5' the first: if the solver reads such files back" in failed.output
+    )
+
+
+def test_a_disk_that_fills_is_said_in_time_and_publishing_goes_first(
+    bucket, tmp_path, shipped_file, minio_store, run_environ
+):
+    """On a small disk that fills: the minutes and what to do are said while there is room, the status tells them, and what
+    publishing may take of the processors is no longer bound."""
+    directory = tmp_path / "run"
+    command = (
+        f"echo ready; for n in $(seq 3000); do [ -e {directory}/go ] && exit; head -c 300000 /dev/urandom > $n.h5 || sleep 1;"
+        " sleep 0.05; done"
+    )
+    asked = job(
+        bucket, command, scratch=str(tmp_path / "disk"), publish={"settle": "0.5s", "cores_while_running": 0.01},
+        store={"lease": "4s"},
+    )  # fmt: skip
+    runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
+    (tmp_path / "disk").mkdir()
+    own_mounts = ["unshare", *([] if os.geteuid() == 0 else ["-Ur"]), "-m"]
+    script = f"mount -t tmpfs -o size=100m none {tmp_path}/disk && exec sh byos-run"
+
+    with runs.started(directory, command=[*own_mounts, "sh", "-c", script], env=run_environ()) as process:
+        ready(process)
+        said = next(line for line in process.stdout if "the disk of the case is full in" in line)
+        until(lambda: bucket.json("out/run/_byos/status.json")["publishing"]["disk_full_in_s"] is not None)
+        until(lambda: sum(outputs(bucket).values()) > 3_000_000, within_s=200)
+        (directory / "go").touch()
+        output = process.stdout.read()
+        code = process.wait(120)
+
+    assert code == 0, output
+    assert "publish.delete_behind would remove what the bucket has" in said

@@ -111,6 +111,19 @@ def test_a_sparse_file_costs_its_data(run_byos, bucket):
     assert item["bytes"] < 1 << 20
 
 
+def test_holes_that_travel_are_said_once(run_byos, bucket):
+    """Not compressed, a file of holes is sent whole; one line says what would help, however many there are."""
+    hollow = "truncate -s 80M a.h5; truncate -s 80M b.h5; head -c 70000000 /dev/zero > full.h5; truncate -s 80M c.dat"
+    ran = run_byos(job(bucket, hollow, publish={"compress": ["*.dat"]}))
+
+    assert 0 == ran.code, ran.output
+    assert 1 == ran.output.count("is mostly holes, and they travel as zeros")
+    assert "full.h5 is mostly" not in ran.output
+    assert {"a.h5": 83_886_080, "b.h5": 83_886_080} == {
+        path: size for path, size in outputs(bucket).items() if path in ("a.h5", "b.h5")
+    }
+
+
 def test_fetch_brings_the_outputs_of_a_run_as_they_were(run_byos, bucket):
     """From bundles, from zstd, with their holes and times; a damaged one is told, and then there is no directory."""
     hollow = f"truncate -s 64M hollow.h5; echo data >> hollow.h5; {MANY}"

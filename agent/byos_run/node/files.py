@@ -178,6 +178,18 @@ def open_output(output: Output) -> tuple[int, Identity]:
     return fd, identity
 
 
+def is_hollow(descriptor: int, identity: Identity, *, least_bytes: int) -> bool:
+    """Whether a file of *least_bytes* or more has holes and takes less than half of its size."""
+    if identity.size_bytes < least_bytes or 2 * 512 * os.fstat(descriptor).st_blocks > identity.size_bytes:
+        return False
+    try:
+        return (
+            os.lseek(descriptor, 0, os.SEEK_HOLE) < identity.size_bytes
+        )  # one that the file system compresses has none
+    except OSError:  # a file system that cannot tell
+        return False
+
+
 def key_path_of(path: str) -> tuple[str, bool]:
     """How *path* is written in a key, and whether it was escaped.
 

@@ -243,7 +243,10 @@ class Budget:
 
 def step_back() -> None:
     """Lower the priority of the calling thread, for processors and for disks: it takes only what the solver leaves."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    thread = threading.get_native_id()
+    os.setpriority(
+        os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), 10)
+    )  # up again only root may go
     number = _IOPRIO_SET.get(os.uname().machine)
     if number is not None:
         ctypes.CDLL(None).syscall(number, _OF_A_THREAD, 0, _LAST_OF_BEST_EFFORT)

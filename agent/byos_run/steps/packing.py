@@ -77,6 +77,8 @@ class Compressed:
         self._file = file
         self._packers = packers
         self._frames = pack.Frames()
+        self._hollow: dict[int, tuple[bytes, int]] = {}
+        """What becomes of a hole, by its length."""
         self.original = Packed(0, "")
 
     def pieces(self) -> Iterator[bytes]:
@@ -95,10 +97,16 @@ class Compressed:
         self.original = Packed(size_bytes, crc.base64_of(whole))
 
     def _frame(self, start: int, length: int) -> tuple[bytes, int]:
+        is_hole = _is_hole(self._file.descriptor, start, length)
+        if is_hole and length in self._hollow:
+            return self._hollow[length]
         content = bytearray(length)
-        if not _is_hole(self._file.descriptor, start, length):
+        if not is_hole:
             self._file.read_into(memoryview(content), start)
-        return self._frames.frame(content), crc.crc32(content)
+        made = self._frames.frame(content), crc.crc32(content)
+        if is_hole:
+            self._hollow[length] = made
+        return made
 
 
 def _is_hole(descriptor: int, start: int, length: int) -> bool:
