@@ -14,7 +14,7 @@ from tests.kit.runs import config_text
 from tests.scenarios.test_packing import unpacked
 
 from byos_run.bucket.session import Session
-from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
+from byos_run.model import Identity, Output, Place, Published, S3Url, StoreSettings
 from byos_run.node import files
 from byos_run.node.globs import Selection
 from byos_run.node.holders import Held, held_by
@@ -120,7 +120,7 @@ def test_a_file_overwritten_all_the_time_is_never_acknowledged_half(
         with subprocess.Popen(command, cwd=case) as writer:
             gathering, _ = watcher(
                 case, send=lambda outputs: publisher.publish(outputs).published, held=lambda: held_by([writer.pid]),
-                find=lambda _: found_in(case, stored), ahead=Ahead(publisher.begin),
+                find=lambda _: found_in(case, stored), ahead=Ahead(publisher.begin), is_restart=lambda _: True,
             )  # fmt: skip
             while writer.poll() is None:
                 gathering.look()
@@ -299,6 +299,38 @@ def test_looking_takes_a_small_share_of_a_core(case):
         gathering.look()
 
     assert 1 <= len(looks) <= 5
+
+
+def test_a_large_file_that_is_extended_again_and_again_does_not_travel_whole_each_time(case, eager):
+    """One that took 5 s waits ten times as long when it has changed; a restart file, and one that took no time, do not."""
+    took_s = {"series.h5": 5.0, "restart.a": 5.0, "table.out": 0.001}
+    sent = []
+
+    def send(outputs):
+        sent.extend(output.path for output in outputs)
+        return [
+            Published(
+                output=output, key=output.path, size_bytes=1, crc32="", etag="", identity=output.identity,
+                seconds=took_s[output.path],
+            )
+            for output in outputs
+        ]  # fmt: skip
+
+    gathering, _ = watcher(case, send=send, is_restart=lambda path: path == "restart.a")
+
+    def extended_and_left():
+        for path in took_s:
+            with open(case / path, "a") as file:
+                file.write("x")
+        for _ in range(3):
+            gathering.look()
+            time.sleep(0.03)
+        left = sorted(sent)
+        sent.clear()
+        return left
+
+    assert extended_and_left() == ["restart.a", "series.h5", "table.out"]
+    assert extended_and_left() == ["restart.a", "table.out"]
 
 
 def test_what_appears_in_a_large_tree_is_not_kept_waiting_by_its_size(case):

@@ -42,7 +42,7 @@ from byos_run.steps.live import Live
 from byos_run.steps.packing import BUNDLES, Packing
 from byos_run.steps.publish import Outcome, Publisher
 from byos_run.steps.strangers import WRITER
-from byos_run.steps.worth import in_order
+from byos_run.steps.worth import RESTARTS, in_order
 
 _LIVE_S = 60.0
 _HOLLOW_BYTES = 64 << 20
@@ -130,6 +130,7 @@ class Publishing:
             find=lambda paths: self._case_harvest(familiar=familiar, only=paths).outputs if running else (),
             held=held, in_order=self._in_order, stop=over, settle_s=settings.settle_s, ahead=Ahead(publisher.begin),
             behind=self._behind_of(publisher), say=opened.book.warn, removed=opened.journal.removed_behind,
+            is_restart=Globs.of((*opened.job.resume.files, *RESTARTS)).matches,
             long_quiet=f"the case lies on a network file system ({network})" if network else "",
         )  # fmt: skip
         live = Live(wire, prefix=opened.job.output, opened=files.open_output)
@@ -316,9 +317,10 @@ class Publishing:
         }  # fmt: skip
         left = [(key, glob) for key, globs in asked.items() for glob in Globs.of(globs).globs]
         if self._behind and not (solved.succeeded or solved.stopped_by):
-            gone = f"{len(self._behind):,} files, {next(iter(self._behind))!r} the first"
+            more = f" and {len(self._behind) - 1:,} more" if len(self._behind) > 1 else ""
             self._opened.book.warn(
-                f"publish.delete_behind had removed {gone}: if the solver reads such files back, purge.keep names them"
+                f"publish.delete_behind had removed {next(iter(self._behind))!r}{more}: if the solver reads such files back, name "
+                "them in purge.keep"
             )
         if self._opened.continues or not solved.succeeded or not left:
             return

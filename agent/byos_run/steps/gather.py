@@ -8,8 +8,9 @@
              does not tell who writes; and no process of the run has it open for writing
 
 A look is a walk over the whole case, seldom when that costs much, or a glance at the directories that changed and the files that
-wait, which is cheap. What changes after it was acknowledged settles again and is sent again; what is acknowledged last is kept.
-Now and then a new look is taken between two lots, so that what became worth more in the meantime does not wait for the rest.
+wait, which is cheap. What changes after it was acknowledged settles again and is sent again, the large later than the small unless
+it is a restart file; what is acknowledged last is kept. Now and then a new look is taken between two lots, so that what became
+worth more in the meantime does not wait for the rest.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _TICK_S = 0.02
 _EMPTY_WAITS = 10
 """Times ``publish.settle``: a file that is opened to be written anew is empty before its descriptor can be seen (O_TRUNC)."""
 _EMPTY_S = 1.0
+_AGAIN_WAITS = 10
+"""Times what it took last time: a large file that is extended every few minutes must not travel whole each time."""
 _SET_OUT_S = 0.5
 """A large file that was the same for so long may set out."""
 _LOT_FILES = 64
@@ -96,6 +99,7 @@ class WhileRunning:
         stop: Stop,
         settle_s: float,
         in_order: Callable[[Sequence[Output]], Sequence[Output]] = lambda outputs: outputs,
+        is_restart: Callable[[str], bool] = lambda _: False,
         ahead: Ahead | None = None,
         behind: Behind | None = None,
         long_quiet: str = "",
@@ -109,6 +113,7 @@ class WhileRunning:
         self._find = find
         self._held = held
         self._in_order = in_order
+        self._is_restart = is_restart
         self._stop = stop
         self._settle_s = settle_s
         self._ahead = ahead
@@ -211,7 +216,9 @@ class WhileRunning:
 
     def _is_quiet(self, output: Output, now_s: float, quiet_s: float) -> bool:
         """New to the bucket, and the same for long enough."""
-        seen = self._seen.get(output.path)
+        seen, done = self._seen.get(output.path), self.acknowledged.get(output.path)
+        if done is not None and done.seconds * _AGAIN_WAITS > quiet_s and not self._is_restart(output.path):
+            quiet_s = done.seconds * _AGAIN_WAITS
         return (
             seen is not None
             and seen.identity == output.identity
