@@ -60,9 +60,9 @@ def bring_tools() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    from tests.bench import beside, many, scenarios
+    from tests.bench import beside, curve, many, scenarios
 
-    names = [scenario.name for scenario in (*scenarios.SCENARIOS, *beside.SCENARIOS, many.SCENARIO)]
+    names = [scenario.name for scenario in (*scenarios.SCENARIOS, *beside.SCENARIOS, many.SCENARIO, curve.SCENARIO)]
     default = [*scenarios.DEFAULT, *(scenario.name for scenario in beside.SCENARIOS)]
     parser = argparse.ArgumentParser(
         prog="bench.py", description="Race of byos-run against a shell script and its peers."
@@ -84,11 +84,11 @@ def arguments() -> argparse.Namespace:
 
 def race(chosen: argparse.Namespace) -> None:
     """Runs the scenarios and writes the results of the rounds so far after each."""
-    from tests.bench import beside, contenders, data, many, report, scenarios
+    from tests.bench import beside, contenders, curve, data, many, report, scenarios
     from tests.kit import stores
 
     file = runs.shipped_file()
-    known = (*scenarios.SCENARIOS, *beside.SCENARIOS, many.SCENARIO)
+    known = (*scenarios.SCENARIOS, *beside.SCENARIOS, many.SCENARIO, curve.SCENARIO)
     picked = [scenario for scenario in known if scenario.name in chosen.scenario]
     with ExitStack() as stack:
         place = stack.enter_context(stores.scratch())

@@ -31,7 +31,6 @@ LARGE_BYTES = 128 * MEBI
 STORED_MEMBERS = 8
 TABLE_BYTES = 100_000
 BIG_TABLE_BYTES = 120_000_000
-ZEROS_BYTES = 4 << 30
 
 
 def directory() -> Path:
@@ -55,18 +54,6 @@ def directory() -> Path:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return place
-
-
-def zeros(path: Path) -> Path:
-    """Writes a zip of one member, 4 GiB of zeros: what peak memory must not follow."""
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open(_info("zeros.dat"), "w", force_zip64=True) as member,
-    ):
-        block = bytes(8 * MEBI)
-        for _ in range(ZEROS_BYTES // len(block)):
-            member.write(block)
-    return path
 
 
 def _deflated(path: Path, numbers: random.Random) -> None:

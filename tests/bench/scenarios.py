@@ -139,11 +139,6 @@ def starting(bench: Bench, name: str, turn: int) -> measure.Cost:
     return cost
 
 
-def zeros_in(bench: Bench, name: str, turn: int) -> measure.Cost:
-    """One member of 4 GiB of zeros: is peak memory flat?"""
-    return fetching("zeros.zip", files=1)(bench, name, turn)
-
-
 SCENARIOS = (
     Scenario("deflated", "stage-in, deflated zip, 320 MB, 2,001 files", ALL,
              fetching("deflated.zip", files=data.SMALL_FILES + 1), ("deflated.zip",)),
@@ -154,7 +149,6 @@ SCENARIOS = (
     Scenario("large", "16 outputs of 128 MiB, 2 GiB", ALL, sending("large", files=data.LARGE_FILES), ("tiny.zip",)),
     Scenario("job", "whole job: copper, 8 ranks of LAMMPS", (SCRIPT, OURS), whole_job, ("copper.zip",)),
     Scenario("starts", "starts of the shipped file", STARTS, starting),
-    Scenario("memory", "one member of 4 GiB of zeros", (OURS,), zeros_in, ("zeros.zip",)),
 )  # fmt: skip
 DEFAULT = ("deflated", "stored", "small", "large", "job", "starts")
 
@@ -162,10 +156,7 @@ DEFAULT = ("deflated", "stored", "small", "large", "job", "starts")
 def bring_inputs(bench: Bench, client: Any, names: set[str]) -> None:
     """Puts the zips that the scenarios read into the bucket."""
     for name in sorted(names):
-        path = bench.data / name
-        if name == "zeros.zip":
-            path = data.zeros(bench.place / name)
-        client.upload_file(str(path), bench.bucket, name)
+        client.upload_file(str(bench.data / name), bench.bucket, name)
 
 
 def _fresh(bench: Bench, name: str) -> Path:
