@@ -493,6 +493,9 @@ def _ends():
     yield Case(
         "end-comment-holds-zip", 19, REFUSED, build(good, comment=build([member(b"evil")])), "different archives"
     )
+    for label, size in (("more", 9), ("less", 0)):  # others read the one that comes last
+        hidden = build([member(b"evil")], comment=b"1", comment_size=size)
+        yield Case(f"end-comment-holds-zip-{label}", 19, REFUSED, build(good, comment=hidden), "different archives")
     yield Case("end-comment-holds-empty", 19, OK, build(good, comment=b"PK\5\6" + bytes(18)), holds=holds)
     for label, pad in {"1": 1, "511": 511, "64k": 65536, "300k": 300_000}.items():
         yield Case(f"end-zeros-{label}", 19, OK, build(good, trailing=bytes(pad)), holds=holds)

@@ -12,6 +12,8 @@ themselves.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from struct import Struct, unpack_from
 from typing import NamedTuple
 
@@ -39,6 +41,7 @@ _END = Struct("<4s4H2IH")
 _END64 = Struct("<4sQ2H2I4Q")
 _LOCATOR = Struct("<4sIQI")
 _DIRECTORY_BYTES = 256 << 20
+_READINGS = 8
 _NO_FILE_BYTES = 16 << 10
 """What a link or a directory may have at most."""
 
@@ -144,26 +147,46 @@ def find_directory(source: ByteSource) -> Directory:
             found.append(_directory(source, tail, at, start=start))
         except BadInput as error:
             refused.append(error)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if not found:
+        raise refused[-1] if refused else _no_end(source, tail)
+    readings = len(found) + _hidden(source, tail, found[-1], start=start)
+    if readings > 1:
         raise BadInput(
-            f"{source.url}: could be read as {len(found)} different archives, one of them inside a comment", hint=AGAIN
+            f"{source.url}: could be read as {readings} different archives, one of them inside a comment", hint=AGAIN
         )
-    raise refused[-1] if refused else _no_end(source, tail)
+    return found[0]
 
 
 def _candidates(tail: bytes) -> list[int]:
     """Places of end records whose comment ends with the object, or before zeros only."""
     content = len(tail.rstrip(b"\0"))
-    found, at = [], tail.find(b"PK\5\6")
-    while at >= 0:
-        if at + _END.size <= len(tail):
-            end = at + _END.size + int(unpack_from("<H", tail, at + 20)[0])
-            if content <= end <= len(tail):
-                found.append(at)
+    return [at for at in _records(tail) if content <= at + _END.size + _comment_bytes(tail, at) <= len(tail)]
+
+
+def _records(tail: bytes) -> Iterator[int]:
+    at = tail.find(b"PK\5\6")
+    while 0 <= at <= len(tail) - _END.size:
+        yield at
         at = tail.find(b"PK\5\6", at + 1)
-    return found
+
+
+def _comment_bytes(tail: bytes, at: int) -> int:
+    return int(unpack_from("<H", tail, at + 20)[0])
+
+
+def _hidden(source: ByteSource, tail: bytes, known: Directory, *, start: int) -> int:
+    """How many end records behind the directory *known* have one too, the length of their comment apart.
+
+    Others take the last record there is, whatever its comment. Of very many the last few tell.
+    """
+    behind = known.start + known.size_bytes - start
+    exact, hidden = set(_candidates(tail)), 0
+    for at in [at for at in _records(tail) if at > behind][-_READINGS:]:
+        if at not in exact:
+            with suppress(BadInput):
+                _directory(source, tail, at, start=start)
+                hidden += 1
+    return hidden
 
 
 def _no_end(source: ByteSource, tail: bytes) -> BadInput:
