@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.faults import certificates
@@ -16,7 +19,9 @@ from tests.kit import runs, stores
 
 from byos_run import errors
 from byos_run.bucket import objects, ranges
+from byos_run.bucket.connections import Connections
 from byos_run.bucket.session import Session
+from byos_run.bucket.wire import Wire
 from byos_run.model import Place, S3Url, StoreSettings
 from byos_run.node.pool import Stop
 
@@ -24,6 +29,29 @@ from byos_run.node.pool import Stop
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+@contextmanager
+def silence():
+    """A server that takes connections and says nothing; its address, and the event that one has come."""
+    came, kept = threading.Event(), []
+
+    def take():
+        with suppress(OSError):
+            while True:
+                kept.append(server.accept()[0])
+                came.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", came
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in kept:
+                connection.close()
 
 
 def session_at(endpoint_url, directory, store, **settings):
@@ -90,6 +118,24 @@ def test_the_wish_to_stop_ends_the_waiting(bucket, tmp_path):
             trying.result(timeout=10)
 
 
+@pytest.mark.parametrize("sends", [0, 64 << 20], ids=["answer", "body"])
+def test_the_wish_to_stop_ends_a_request_that_waits(bucket, sends):
+    """The store takes the connection and does nothing, or takes no more of the body: Stopped, long before the request's own end."""
+    with silence() as (endpoint_url, came), tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(1) as pool:
+        stop = Stop()
+        wire = session_at(endpoint_url, Path(directory), bucket.store).wire(bucket.name, stop=stop)
+        patient = Wire(
+            replace(wire.line, connections=Connections(replace(wire.host, idle_timeout_s=90.0))),
+            stop=stop,
+            limits=wire.limits,
+        )
+        trying = pool.submit(patient.request, "PUT", "x", body=bytes(sends))
+        assert came.wait(30)
+        stop.ask("a signal")
+        with pytest.raises(errors.Stopped, match="a signal"):
+            trying.result(timeout=45)
+
+
 def test_a_dead_kept_connection_is_replaced_at_once(bucket, tmp_path):
     """Reset of a connection that had served: the next one serves at once, also where there is no patience at all."""
     with through(bucket, tmp_path, patience_s=0.0) as way:
@@ -149,6 +195,15 @@ def test_whoever_waits_for_bandwidth_hears_a_stop(bucket, tmp_path):
         objects.put(way.wire, "record", b"done")
 
     assert bucket.get("record") == b"done"
+
+
+def test_a_body_that_moves_is_never_too_late(bucket, tmp_path):
+    """A link that needs three times as long for it as a byte may be waited for: sent once."""
+    with through(bucket, tmp_path, link=Link(bits_per_s=16e6), idle_timeout_s=2.0) as way:
+        objects.put(way.wire, "large", bytes(12_000_000))
+        assert 1 == way.count("PUT")
+
+    assert {"large": 12_000_000} == bucket.sizes("large")
 
 
 def test_a_long_thin_link_is_filled(bucket, tmp_path):

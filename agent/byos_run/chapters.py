@@ -31,6 +31,7 @@ from byos_run.succession import Succession
 _BEAT_S = 20.0
 _INVENTORY_S = 0.5
 _NAMED = 10
+_RECORD_S = 8.0
 
 
 class Run:
@@ -154,12 +155,7 @@ class Run:
                 self.stop.ask("a lost claim")
                 self.stop.ask("a lost claim")
 
-        interrupted: list[bool] = []
-
         def watch() -> None:
-            if self.stop.cut and not interrupted:
-                interrupted.append(True)
-                self.opened.session.interrupt()
             if self.solved is None and reserve.is_due:
                 self.stop.ask_once(self.stop.end)
 
@@ -331,7 +327,8 @@ class Run:
         self.hold.check()
         self._note(lambda: self.journal.phase("record"))
         key = f"{self.job.output.key}_byos/manifest.json"
-        wire = self.wire.until(stop=self.stop.unless_cut)
+        # Nothing is lost with the record of a run that has solved nothing: a store that is away is not waited for.
+        wire = self.wire.until(stop=self.stop.unless_cut if self.solved else self.stop.within(_RECORD_S))
         found = reporting.figures(
             self.job, harvests=self.delivery.harvests if self.delivery else (), log=self.case.log, warn=self.book.warn
         )
@@ -342,7 +339,7 @@ class Run:
                 is_whole=self.account.is_whole, command=self.launch.command,
             )  # fmt: skip
             self.account = account = self._account(handed, found)
-            (self.publishing or self._publishing()).publish_own("run.log", count=self.book.count)
+            (self.publishing or self._publishing()).publish_own("run.log", count=self.book.count, wire=wire)
             self.hold.beat(self._status(phase="record"))
             self.hold.check()
             if account.is_whole:

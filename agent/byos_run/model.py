@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Protocol, TypeVar
@@ -500,6 +501,9 @@ class Stop(Protocol):
 
     def check(self) -> None:
         """Raise Stopped if asked."""
+
+    def heard_at_once(self) -> AbstractContextManager[None]:
+        """Around what looks at no wish, as a library that waits: a signal raises Stopped in it."""
 
 
 class Pool(Protocol):

@@ -118,7 +118,8 @@ class Publishing:
     def _gather(self, stack: ExitStack, running: list[Running], count: Count, budget: Budget) -> Callable[[bool], None]:
         """Begin to publish beside the solver, until *stack* is left; what it returns is to be told of the brink."""
         opened, settings, over = self._opened, self._opened.job.publish, Stop()
-        wire = opened.wire.until(stop=over, patience_s=math.inf)
+        # What is under way when the solver ends arrives.
+        wire = opened.wire.until(stop=over, broken_by=opened.stop.unless_cut, patience_s=math.inf)
         publisher = stack.enter_context(self._publisher(count, budget=budget, wire=wire, beside_solver=True))
         network, familiar = network_kind(self._room.case, read_mounts()), Familiar(self._room.case)
 
@@ -228,9 +229,12 @@ class Publishing:
         item = self._early.get(_place(output))
         return item is not None and (output.identity, output.key_path) == (item.identity, item.output.key_path)
 
-    def publish_own(self, *names: str, count: Count) -> tuple[Published, ...]:
-        with self._publisher(count) as publisher:
-            return publisher.publish(self.own_outputs(*names)).published
+    def publish_own(self, *names: str, count: Count, wire: Wire) -> None:
+        """Raises what ends the publishing of anything: AccessRefused, StoreUnreachable, Stopped."""
+        with self._publisher(count, wire=wire) as publisher:
+            outcome = publisher.publish(self.own_outputs(*names))
+        if outcome.ended_by is not None:
+            raise outcome.ended_by
 
     def harvests(self) -> tuple[Harvest, Harvest]:
         """What the case holds, and what appeared in the run directory beside it."""

@@ -176,7 +176,7 @@ def publish(
     log: Path,
     book: Book,
 ) -> None:
-    """Put the samples and the page below ``_byos/``. Raises errors.PrefixInUse alone."""
+    """Put the samples and the page below ``_byos/``. Raises PrefixInUse, StoreUnreachable: the manifest would not do better."""
     below = f"{job.output.key}_byos/"
     try:
         import zstandard
@@ -191,7 +191,7 @@ def publish(
         page = run_page(manifest, told, place=str(job.output)).encode("utf-8", "backslashreplace")
         objects.put(wire, f"{below}metrics.json.zst", packed, content_type="application/zstd")
         objects.put(wire, f"{below}report.html", page, content_type="text/html; charset=utf-8")
-    except errors.PrefixInUse:
+    except (errors.PrefixInUse, errors.StoreUnreachable):
         raise
     except errors.ByosError as error:
         book.warn(f"report.html is not in the bucket: {error.message}")

@@ -127,7 +127,11 @@ class Succession:
 
     def end_uploads(self) -> None:
         """Uploads of an attempt here that nobody went on with: their files have changed, or are gone."""
-        claim.abort(self._opened.wire, self.ledger.unfinished(), say=self._opened.book.warn)
+        wire = self._opened.wire.until(stop=self._opened.stop.unless_cut)
+        try:
+            claim.abort(wire, self.ledger.unfinished(), say=self._opened.book.warn)
+        except errors.ByosError as error:
+            self._opened.book.warn(f"unfinished uploads of an earlier attempt stay: {error.message}")
 
     def handed(
         self,

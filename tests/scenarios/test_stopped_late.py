@@ -1,15 +1,19 @@
-"""The shipped file, told to stop at moments that are not the solver's: in the fetch, in the sweep, after the manifest."""
+"""The shipped file, told to stop at moments that are not the solver's: in the claim, the fetch, the sweep, after the manifest."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 from tests.faults.proxy import FaultProxy
 from tests.faults.rules import Call, Rule
 from tests.kit import metadata, runs
-from tests.scenarios.test_whole_run import job, outputs
+from tests.scenarios.test_whole_run import job, outputs, zip_bytes
 
 OWN = "out/run/_byos/"
 
@@ -36,6 +40,77 @@ def signalled(bucket, shipped_file, minio_store, run_environ, tmp_path):
         return process.returncode, output, directory, described
 
     return go
+
+
+@contextmanager
+def silent(bucket):
+    """The bucket's store behind a proxy; a hook for `Call` after which nothing is answered; the event that it was called."""
+    called, over = threading.Event(), threading.Event()
+
+    def fall_silent():
+        proxy.tell(Rule(Call(over.wait)))
+        called.set()
+        over.wait()
+
+    with FaultProxy(bucket.store) as proxy:
+        try:
+            yield proxy, fall_silent, called
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        pytest.param({"method": "GET", "key": r"in/case\.zip"}, id="input"),
+        pytest.param({"method": "GET", "key": r"_byos/status\.json"}, id="claim"),
+        pytest.param({"method": "PUT", "key": r"_byos/status\.json"}, id="claim-written"),
+        pytest.param({"method": "GET", "key": r"in/case\.zip", "nth": (2,)}, id="fetch"),
+    ],
+)
+def test_a_stop_is_heard_while_the_store_says_nothing(bucket, shipped_file, minio_store, run_environ, tmp_path, when):
+    """75 before a request would be given up, nothing solved. In the fetch the record is tried for a few seconds."""
+    with silent(bucket) as (proxy, fall_silent, called):
+        described = job(bucket, "echo never", store={"endpoint_url": proxy.endpoint_url})
+        bucket.put("in/case.zip", zip_bytes({"a.dat": os.urandom(3 << 20), "inputs.in": b"x"}))
+        proxy.tell(Rule(Call(fall_silent), **when))
+        runs.lay_out(tmp_path / "node", file=shipped_file, store=minio_store, job=described)
+        with runs.started(tmp_path / "node", env=run_environ(**runs.PLATFORM)) as process:
+            assert called.wait(60)
+            os.kill(process.pid, signal.SIGTERM)
+            told = time.monotonic()
+            output, _ = process.communicate(timeout=100)
+
+    assert 75 == process.returncode, output
+    assert "stopped by SIGTERM" in output
+    assert time.monotonic() - told < 25
+
+
+def test_a_stop_is_heard_while_keys_are_asked_for(bucket, shipped_file, minio_store, run_environ, tmp_path):
+    """Whoever assumes roles says nothing: 75 at once, and not 69 when first contact is given up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"http://127.0.0.1:{server.getsockname()[1]}"
+        described = job(
+            bucket, "echo never", store={"endpoint_url": here, "role_arn": "arn:aws:iam::123456789012:role/x"}
+        )
+        runs.lay_out(tmp_path / "node", file=shipped_file, store=minio_store, job=described)
+        with runs.started(tmp_path / "node", env=run_environ(**runs.PLATFORM)) as process:
+            server.settimeout(60)
+            with server.accept()[0]:
+                os.kill(process.pid, signal.SIGTERM)
+                output, _ = process.communicate(timeout=100)
+
+    assert 75 == process.returncode, output
+    assert [] == [path for path in runs.left_in(tmp_path / "node") if path not in ("byos-run", "byos.toml")]
+
+
+def test_a_stop_in_the_claim_is_heard_by_whoever_watches_a_heartbeat(bucket, signalled):
+    """Another attempt may still live: its lease is not waited for by a run that was told to stop just before."""
+    bucket.put(f"{OWN}status.json", b'{"run_id": "another", "attempt": 1, "phase": "solve"}')
+    code, output, directory, _ = signalled(times=1, method="GET", key=r"_byos/status\.json", nth=(1,))
+
+    assert 75 == code, output
+    assert ["byos-run", "byos.toml"] == runs.left_in(directory)
 
 
 def test_a_node_that_is_taken_while_the_input_is_fetched(run_byos, bucket):

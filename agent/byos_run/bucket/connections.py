@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import http.client
 import io
-import socket
 import ssl
 import time
-import weakref
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
+from byos_run.bucket.hearing import Hearing, HearingTls, Heed, connected
+
 CONNECT_TIMEOUT_S = 5.0
 IDLE_TIMEOUT_S = 30.0
+_PORTS = {"http": 80, "https": 443}
 _KEEP_IDLE_S = 20.0
 _RECEIVE_BYTES = 1 << 20
 _MOST_FIELDS, _LONGEST_LINE = 200, 65536
@@ -43,13 +43,12 @@ class Host:
     def header(self) -> str:
         """The ``Host`` header, which is signed: no port when it is the scheme's own."""
         bare = f"[{self.name}]" if ":" in self.name else self.name
-        usual = {"http": 80, "https": 443}[self.scheme]
-        return bare if self.port in (None, usual) else f"{bare}:{self.port}"
+        return bare if self.port in (None, _PORTS[self.scheme]) else f"{bare}:{self.port}"
 
     @property
     def address(self) -> str:
         """Host and port, for messages."""
-        return f"{self.name}:{self.port or {'http': 80, 'https': 443}[self.scheme]}"
+        return f"{self.name}:{self.port or _PORTS[self.scheme]}"
 
 
 class Response(http.client.HTTPResponse):
@@ -108,10 +107,9 @@ class Connections:
         self.host = host
         self.reached = False
         """An answer has come over one of them."""
-        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
 
-    def take(self) -> tuple[http.client.HTTPConnection, bool]:
+    def take(self, heed: Heed) -> tuple[http.client.HTTPConnection, bool]:
         """A connection, and whether it has served before: then its peer may have closed it meanwhile."""
         while self._idle:
             try:
@@ -119,19 +117,14 @@ class Connections:
             except IndexError:
                 break
             if time.monotonic() - since < _KEEP_IDLE_S:
+                cast(Hearing, connection.sock).serve(heed, idle_s=self.host.idle_timeout_s)
                 return connection, True
             connection.close()
-        return self._connect(), False
+        return self._connect(heed), False
 
     def give_back(self, connection: http.client.HTTPConnection) -> None:
         """Only after its answer was read to the end."""
         self._idle.append((time.monotonic(), connection))
-
-    def interrupt(self) -> None:
-        """Break off every request that is under way; what is begun afterwards gets a new connection."""
-        for sock in list(self._open):
-            with suppress(OSError):  # closed meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         while self._idle:
@@ -147,23 +140,32 @@ class Connections:
         """What a forwarding proxy wants to see; not signed."""
         return _authorization(self.host.proxy) if self.host.proxy and self.host.scheme == "http" else {}
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, heed: Heed) -> http.client.HTTPConnection:
         host = self.host
         proxy = urlsplit(host.proxy) if host.proxy else None
-        name, port = (proxy.hostname or "", proxy.port) if proxy else (host.name, host.port)
-        if host.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                name, port, timeout=CONNECT_TIMEOUT_S, context=host.tls
-            )
-            if proxy:
-                connection.set_tunnel(host.name, host.port or 443, headers=_authorization(host.proxy))
-        else:
-            connection = http.client.HTTPConnection(name, port, timeout=CONNECT_TIMEOUT_S)
+        name, port = (
+            (proxy.hostname or "", proxy.port or 80) if proxy else (host.name, host.port or _PORTS[host.scheme])
+        )
+        connection = http.client.HTTPConnection(name, port)
+        connection.auto_open = 0
         connection.response_class = Response
-        connection.connect()
-        sock: socket.socket = connection.sock
-        sock.settimeout(host.idle_timeout_s)
-        self._open.add(sock)
+        if host.tls and proxy:
+            connection.set_tunnel(host.name, host.port or _PORTS["https"], headers=_authorization(host.proxy))
+        connection._create_connection = lambda address, *_: connected(address, heed, idle_s=CONNECT_TIMEOUT_S)  # type: ignore[attr-defined]  # the same in 3.9 to 3.14
+        try:
+            connection.connect()
+            sock = cast(Hearing, connection.sock)
+            if host.tls:
+                host.tls.sslsocket_class = HearingTls
+                connection.sock = sock = cast(
+                    Hearing, host.tls.wrap_socket(sock, server_hostname=host.name, do_handshake_on_connect=False)
+                )
+                sock.serve(heed, idle_s=CONNECT_TIMEOUT_S)
+                cast(HearingTls, sock).do_handshake()
+        except BaseException:
+            connection.close()
+            raise
+        sock.serve(heed, idle_s=host.idle_timeout_s)
         return connection
 
 

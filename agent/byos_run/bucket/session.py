@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Callable
 from urllib.parse import urlsplit
@@ -58,14 +59,16 @@ class Session:
         until = time.monotonic() + self._settings.first_contact_s
         while True:
             try:
-                self._read_credentials()
+                with stop.heard_at_once() if stop else nullcontext():
+                    self._read_credentials()
                 return
             except Transient as error:
                 if time.monotonic() >= until:
                     raise errors.StoreUnreachable(str(error)) from None
             if stop is None:
                 time.sleep(_ASK_AGAIN_S)
-            elif stop.wait(_ASK_AGAIN_S):
+            else:
+                stop.wait(_ASK_AGAIN_S)
                 stop.check()
 
     def _read_credentials(self) -> None:
@@ -138,9 +141,10 @@ class Session:
         return found
 
     def wire(self, bucket: str, *, stop: Stop) -> Wire:
-        """The way to *bucket*. Raises StoreUnreachable."""
+        """The way to *bucket*. Raises StoreUnreachable, Stopped."""
         if bucket not in self._lines:
-            self._lines[bucket] = self._line(bucket)
+            with stop.heard_at_once():
+                self._lines[bucket] = self._line(bucket)
         limits = Limits(first_contact_s=self._settings.first_contact_s, patience_s=self._settings.patience_s)
         return Wire(self._lines[bucket], stop=stop, limits=limits)
 
@@ -153,11 +157,6 @@ class Session:
         name = host.header if path != line.path_prefix else host.header.removeprefix(f"{bucket}.")
         endpoint_url = "" if ".amazonaws.com" in host.name else f"{host.scheme}://{name}{path}"
         return replace(self._settings, endpoint_url=endpoint_url, region=self._settings.region or line.signer.region)
-
-    def interrupt(self) -> None:
-        """Break off every request that is under way: there is no time left for them."""
-        for line in list(self._lines.values()):
-            line.connections.interrupt()
 
     def close(self) -> None:
         for line in self._lines.values():

@@ -16,7 +16,6 @@ import hashlib
 import http.client
 import random
 import re
-import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -26,12 +25,12 @@ from typing import Callable, Union
 
 from byos_run import errors
 from byos_run.bucket.connections import Connections, Host, read_into
+from byos_run.bucket.hearing import TIMED_OUT, Heed
 from byos_run.bucket.sign import EMPTY_SHA256, UNSIGNED, Keys, Signer, path_of, query_of
 from byos_run.errors import printable
 from byos_run.model import Stop
 
 Body = Union[bytes, bytearray, memoryview]
-_TIMED_OUT = (TimeoutError, socket.timeout)  # one class from Python 3.10 on
 
 _TRY_AGAIN_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _TRY_AGAIN_CODES = frozenset(
@@ -145,19 +144,24 @@ class Line:
 class Wire:
     """Requests to one bucket."""
 
-    def __init__(self, line: Line, *, stop: Stop, limits: Limits) -> None:
+    def __init__(self, line: Line, *, stop: Stop, limits: Limits, broken_by: Stop | None = None) -> None:
+        """*stop* ends the trying; *broken_by*, else *stop* too, also what is under way and waits."""
         self.line = line
         self.stop = stop
         self.limits = limits
+        self._broken_by = broken_by or stop
 
     @property
     def host(self) -> Host:
         return self.line.connections.host
 
-    def until(self, *, stop: Stop | None = None, patience_s: float | None = None) -> Wire:
+    def until(
+        self, *, stop: Stop | None = None, broken_by: Stop | None = None, patience_s: float | None = None
+    ) -> Wire:
         """The same wire with another end to its patience."""
         limits = self.limits if patience_s is None else replace(self.limits, patience_s=patience_s)
-        return Wire(self.line, stop=stop or self.stop, limits=limits)
+        broken_by = broken_by or (self._broken_by if stop is None else None)
+        return Wire(self.line, stop=stop or self.stop, limits=limits, broken_by=broken_by)
 
     def trials(self, what: str) -> Trials:
         return Trials(self, what)
@@ -254,19 +258,20 @@ class Wire:
     def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body
     ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+        heed = Heed(self._broken_by)
         while True:
-            connection, served_before = self._connect()
+            connection, served_before = self._connect(heed)
             try:
                 return _exchange(connection, method, target, headers, body), connection
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 # What a POST does may be done already, and its answer lost: its caller decides.
-                if not served_before or method == "POST" or isinstance(error, _TIMED_OUT):
+                if not served_before or method == "POST" or isinstance(error, TIMED_OUT):
                     raise Transient(f"{self.host.address}: {_reason(error)}") from error
 
-    def _connect(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _connect(self, heed: Heed) -> tuple[http.client.HTTPConnection, bool]:
         try:
-            return self.line.connections.take()
+            return self.line.connections.take(heed)
         except ssl.SSLCertVerificationError as error:
             raise errors.StoreUnreachable(
                 f"the certificate of {self.host.address} is not trusted: {error.verify_message}",
@@ -426,6 +431,6 @@ def _element(body: bytes, name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, _TIMED_OUT):
+    if isinstance(error, TIMED_OUT):
         return "no answer in time"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import os
 import select
 import threading
@@ -16,6 +17,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Callable, TypeVar
@@ -45,6 +47,7 @@ class Stop:
         weakref.finalize(self, _close, *self._pipes[0], *self._pipes[1])
         self._until: float | None = None
         self._end = ""
+        self._raises = False
 
     def ask(self, reason: str) -> None:
         """The first call asks, a second one cuts short. Safe in a signal handler."""
@@ -52,6 +55,8 @@ class Stop:
         os.write(self._pipes[0][1], b"!")
         if len(self._reasons) > 1:
             os.write(self._pipes[1][1], b"!")
+        if self._raises and threading.current_thread() is threading.main_thread():
+            self.check()
 
     def ask_once(self, reason: str) -> None:
         """Ask, unless somebody has: for a deadline, which must not count as the user's second signal."""
@@ -106,10 +111,25 @@ class Stop:
         if self.asked or self.cut:
             raise Stopped(f"stopped by {self.reason}")
 
+    @contextmanager
+    def heard_at_once(self) -> Iterator[None]:
+        """In the main thread, which signals come to; in any, Stopped is raised at its end, whatever the library made of it."""
+        main = threading.current_thread() is threading.main_thread()
+        self._raises = self._raises or main
+        try:
+            yield
+        finally:
+            self._raises = self._raises and not main
+            self.check()
+
     @property
     def unless_cut(self) -> UnlessCut:
         """The same wish for those who go on when it is only asked: publishing, recording."""
         return UnlessCut(self)
+
+    def within(self, seconds: float) -> UnlessCut:
+        """The same, and cut when so many *seconds* have passed."""
+        return UnlessCut(self, seconds=seconds)
 
 
 def _close(*descriptors: int) -> None:
@@ -118,18 +138,19 @@ def _close(*descriptors: int) -> None:
 
 
 class UnlessCut:
-    """A wish to stop that counts only when it is to be at once."""
+    """A wish to stop that counts only when it is to be at once, or when *seconds* have passed."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, *, seconds: float = math.inf) -> None:
         self._stop = stop
+        self._until = time.monotonic() + seconds
 
     @property
     def asked(self) -> bool:
-        return self._stop.cut
+        return self.cut
 
     @property
     def cut(self) -> bool:
-        return self._stop.cut
+        return self._stop.cut or time.monotonic() >= self._until
 
     @property
     def reason(self) -> str:
@@ -140,15 +161,18 @@ class UnlessCut:
         return self._stop.seconds_left
 
     def wait(self, seconds: float, *, also: int = -1) -> bool:
-        end = time.monotonic() + seconds
-        while not self._stop.cut and time.monotonic() < end:
+        end = min(time.monotonic() + seconds, self._until)
+        while not self.cut and time.monotonic() < end:
             if not self._stop.wait(end - time.monotonic(), also=also) and also >= 0:
                 break
-        return self._stop.cut
+        return self.cut
 
     def check(self) -> None:
-        if self._stop.cut:
-            raise Stopped(f"stopped by {self.reason}")
+        if self.cut:
+            raise Stopped(f"stopped by {self.reason or 'the clock'}")
+
+    def heard_at_once(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Pool:

@@ -38,6 +38,7 @@ from byos_run.steps.strangers import refuse_strangers, unlisted
 _WATCH_EVERY_S = 1.0
 _MOST_FOLLOWED = 32
 _BEAT_PATIENCE_S = 10.0
+_LAST_BEATS_S = 2.0
 _ABORTS_AT_ONCE = 8
 
 
@@ -72,7 +73,8 @@ class Hold:
                 return
             body = document({**status, **self._own})
             try:
-                wire = self._wire.until(patience_s=self._patience_s)
+                at_most_s = _LAST_BEATS_S if self._wire.stop.asked else self._patience_s
+                wire = self._wire.until(patience_s=min(self._patience_s, at_most_s))
                 self._etag = objects.put(wire, self._key, body, if_match=self._etag)
                 self._patience_s = _BEAT_PATIENCE_S
             except errors.ConditionFailed:
@@ -134,6 +136,7 @@ def claim(
     attempt = Attempt(run_id, max(number(before.get("attempt")), earlier.attempt) + 1, wire.line.clock.now())
     complete, untold = _found(wire, job, left, earlier, digest=digest, before=before, say=say)
     follows = _followed(before)
+    stop.check()
     status = {**status, "run_id": run_id, "attempt": attempt.number, "follows": follows}
     etag = _take(wire, f"{below}status.json", held, status, where=job.output)
     hold = Hold(wire, f"{below}status.json", etag=etag, attempt=attempt, follows=follows)
@@ -349,8 +352,8 @@ def _wait_for_the_dead(
             return held
         if held is first:
             say(f"an attempt that may still live holds {where}; watching its heartbeat for {lease_s - age_s:.0f} s")
-        if stop.wait(min(_WATCH_EVERY_S, lease_s / 4)):
-            stop.check()
+        stop.wait(min(_WATCH_EVERY_S, lease_s / 4))
+        stop.check()
         held = read("status.json")
     return held
 
