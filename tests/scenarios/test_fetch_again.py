@@ -384,9 +384,10 @@ def test_two_fetches_into_one_directory(bucket, site, run_byos, minio_store):
         assert 64 == second.code, second.output + second.error
         assert "another byos-run is fetching" in second.error
         assert packed.early() <= whole_in(here(site), packed.truth)
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert [] == os.listdir(site.directory / "here")
+    assert 0 == site.again(command=command)[0].code
+    assert packed.truth == tree_of(site.directory / "here/case")
 
 
 def test_outputs_of_a_run_that_were_brought_stay(bucket, site, run_byos):

@@ -38,6 +38,7 @@ Downloads and unpacks while it streams: .zip .tar .tar.gz .tgz .tar.zst .tar.bz2
 where a run of ours has published, its outputs are brought as they were, bundles
 and compressed ones unpacked, holes as holes: all, those below a directory, or
 one KEY.zst. DIRECTORY must be empty or absent; it appears whole or not at all.
+Killed and called again, it keeps what it had, proved, and fetches the rest.
 Keys come from a config file in the working directory, the environment, or the
 usual places.
 """

@@ -13,6 +13,7 @@ Not promised: fsync. What was found has to be proved by whoever keeps it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -122,28 +123,44 @@ def enter(case: Path, *, is_alone: bool) -> Stage:
     *is_alone*: no other process fetches into *case*, a marker says so. Raises UsageError if one does, NodeUnfit.
     """
     path = scratch.stage_of(case)
+    try:
+        return _found(path, case, is_alone=is_alone) or _fresh(case.with_name(f"{STAGE}{uuid.uuid4().hex}"))
+    except OSError as error:
+        raise NodeUnfit(f"cannot make '{path}': {error.strerror}") from error
+
+
+def _found(path: Path, case: Path, *, is_alone: bool) -> Stage | None:
+    """The stage *path*, made if need be; None if it is no good. Raises OSError, UsageError."""
     for _ in range(_TRIES):
-        is_new = _make(path, may_exist=True)
+        is_new = True
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            is_new = False
         try:
             fd = os.open(path, DIRECTORY)
-        except OSError:
-            if not workspace.is_own_directory(path):  # a link, a file; or its owner has just ended
-                workspace.remove_tree(path)
+        except FileNotFoundError:  # its owner has just ended
             continue
-        locked, is_there = try_lock(fd), same_file(path, fd)
-        if locked is False and is_there and not is_alone:
-            os.close(fd)
-            raise UsageError([f"another byos-run is fetching into '{case}'"], hint="wait until it has ended")
-        status = os.fstat(fd)
-        if is_there and locked is not False and status.st_uid == os.geteuid() and (locked or is_alone or is_new):
-            if stat.S_IMODE(status.st_mode) != 0o700:
-                os.fchmod(fd, 0o700)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+                raise
+            workspace.remove_tree(path)
+            continue
+        locked, status, is_there = try_lock(fd), os.fstat(fd), same_file(path, fd)
+        is_ours = is_new or (status.st_uid == os.geteuid() and (is_alone or locked is not None))
+        if is_there and is_ours and locked is not False:
+            os.fchmod(fd, 0o700)
             return Stage(path, fd, is_new=is_new)
         os.close(fd)
+        if is_there and locked is False and not is_alone:
+            raise UsageError([f"another byos-run is fetching into '{case}'"], hint="wait until it has ended")
         if is_there:
-            break
-    path = case.with_name(f"{STAGE}{uuid.uuid4().hex}")
-    _make(path, may_exist=False)
+            return None
+    return None
+
+
+def _fresh(path: Path) -> Stage:
+    path.mkdir(mode=0o700)
     return Stage(path, os.open(path, DIRECTORY), is_new=True)
 
 
@@ -159,18 +176,6 @@ def is_left(room: Room) -> bool:
         os.rename(room.case, stage)
     except OSError:
         return False
-    return True
-
-
-def _make(path: Path, *, may_exist: bool) -> bool:
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError as error:
-        if may_exist:
-            return False
-        raise NodeUnfit(f"cannot make '{path}': {error.strerror}") from error
-    except OSError as error:
-        raise NodeUnfit(f"cannot make '{path}': {error.strerror}") from error
     return True
 
 

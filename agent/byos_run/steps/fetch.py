@@ -124,23 +124,25 @@ class Fetcher:
         *is_alone*: no other process fetches there, for certain. Raises BadInput, MissingInput, NodeUnfit (no room),
         UsageError (another process fetches there), AccessRefused, StoreUnreachable, Stopped; there is no case then.
         """
-        for may_change in (True, False):
-            stage = stages.enter(room.case, is_alone=is_alone)
-            try:
-                return self._fetch(inputs, stage=stage, room=room, tally=tally, stop=stop)
-            except errors.InputChanged:
-                if not may_change:
-                    raise
-                inputs = [replace(item, source=None) for item in inputs]
-            except OSError as error:
-                raise _unwritable(error, stage.path) from error
-            finally:
-                stage.leave()
-        raise AssertionError("the second time ends it")
+        try:
+            return self._fetch(inputs, room=room, tally=tally, stop=stop, is_alone=is_alone)
+        except errors.InputChanged:
+            inputs = [replace(item, source=None) for item in inputs]
+            return self._fetch(inputs, room=room, tally=tally, stop=stop, is_alone=is_alone)
 
     def _fetch(
-        self, inputs: Sequence[Input], *, stage: Stage, room: Room, tally: Tally, stop: Stop
+        self, inputs: Sequence[Input], *, room: Room, tally: Tally, stop: Stop, is_alone: bool
     ) -> tuple[Room, list[Fetched]]:
+        stage = stages.enter(room.case, is_alone=is_alone)
+        try:
+            fetched = self._fill(stage, inputs, tally=tally, stop=stop)
+            return stage.become(room), fetched
+        except OSError as error:
+            raise _unwritable(error, stage.path) from error
+        finally:
+            stage.leave()
+
+    def _fill(self, stage: Stage, inputs: Sequence[Input], *, tally: Tally, stop: Stop) -> list[Fetched]:
         planned = [self._planned(item, free=volumes.space(stage.path)) for item in inputs]
         plans = [plan for _, plan in planned]
         merge_check(plans)
@@ -150,7 +152,7 @@ class Fetcher:
         bring = _Bring(self, planned, stage=stage, shares=shares, tally=tally, stop=stop)
         fetched = [bring(item) for item in inputs if not item.path]
         fetched += self._files.each(bring, [item for item in inputs if item.path])
-        return stage.become(room), fetched
+        return fetched
 
     def _planned(self, item: Input, *, free: volumes.Space) -> tuple[ByteSource | None, Plan]:
         """Plain files are opened when it is their turn: a prefix may hold thousands."""
