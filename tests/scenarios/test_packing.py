@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
+import struct
 import tarfile
 import zlib
 
@@ -74,6 +76,21 @@ def test_a_bundle_is_a_tar_whose_members_can_be_read_alone(run_byos, bucket):
     member = alone[item["skip"] : item["skip"] + item["bytes"]]
     assert (b"row 17\n", crc_of(b"row 17\n"), key) == (member, item["crc32"], item["key"])
     assert [] == ran.left()
+
+
+def test_a_bundle_alone_says_where_its_members_are(run_byos, bucket):
+    """With no manifest at hand: the index at its end, which a suffix range brings, leads to any member."""
+    assert 0 == run_byos(job(bucket, MANY, publish={"bundle": ["rows/*"]}), platform=True).code
+    content = bucket.get(bundle_keys(bucket)[0])
+
+    length, mark = struct.unpack("<Q8s", content[-16:])
+    index = json.loads(zstandard.ZstdDecompressor().decompress(content[-16 - length : -16]))
+
+    assert b"byos-idx" == mark
+    place = {item["path"]: item for item in index}["rows/17.csv"]
+    alone = zstandard.ZstdDecompressor().decompress(content[place["offset"] : place["offset"] + place["packed_bytes"]])
+    assert b"row 17\n" == alone[place["skip_bytes"] : place["skip_bytes"] + place["size_bytes"]]
+    assert 300 == len(index)
 
 
 def test_both_leave_while_the_solver_runs(bucket, tmp_path, shipped_file, minio_store, run_environ):

@@ -15,10 +15,8 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from struct import pack, unpack_from
+from struct import pack
 from typing import Any, NamedTuple
-
-from byos_run.archive.inflate import Damaged
 
 FRAME_BYTES = 4 << 20
 _LEVEL = 1
@@ -26,7 +24,6 @@ _LEVEL = 1
 _TABLE_MAGIC, _TABLE_END = 0x184D2A5E, 0x8F92EAB1
 _INDEX_MAGIC = 0x184D2A5B
 _INDEX_END = b"byos-idx"
-_MOST_INDEX_BYTES = 256 << 20
 _BLOCK = 512
 
 
@@ -98,24 +95,7 @@ def tar_end() -> bytes:
 
 
 def index(members: Sequence[Member]) -> bytes:
-    """The index of a bundle: compressed JSON in a skippable frame, its length and a mark at the very end."""
+    """The index of a bundle: JSON in zstd, in a skippable frame; at the very end its length, little-endian, and a mark."""
     packed = Frames().frame(json.dumps([member._asdict() for member in members]).encode("ascii"))
     tail = packed + pack("<Q", len(packed)) + _INDEX_END
     return pack("<II", _INDEX_MAGIC, len(tail)) + tail
-
-
-def index_of(tail: bytes) -> list[Member]:
-    """The members of a bundle by the end of its object, which holds the index whole. Raises Damaged."""
-    import zstandard
-
-    if tail[-len(_INDEX_END) :] != _INDEX_END:
-        raise Damaged("has no index: it is not a bundle, or is cut off")
-    length = unpack_from("<Q", tail, len(tail) - len(_INDEX_END) - 8)[0]
-    end = len(tail) - len(_INDEX_END) - 8
-    if length > end:
-        raise Damaged("has an index longer than what was read")
-    try:
-        text = zstandard.ZstdDecompressor().decompress(tail[end - length : end], max_output_size=_MOST_INDEX_BYTES)
-        return [Member(**item) for item in json.loads(text)]
-    except (zstandard.ZstdError, ValueError, TypeError) as error:
-        raise Damaged(f"has an index that cannot be read: {error}") from None
