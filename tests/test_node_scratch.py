@@ -17,6 +17,7 @@ from byos_run.node.scratch import (
     bring_home,
     claim_room,
     is_marked,
+    is_where_asked,
     refuse_run_directory,
     stage_of,
     stages_of,
@@ -200,3 +201,19 @@ def test_the_marker_is_hidden_beside_the_case(run: Path) -> None:
 
     assert room.scratch is not None
     assert os.listdir(room.scratch) == [MARKER]
+
+
+def test_where_an_earlier_attempt_worked_counts_only_if_it_is_asked_for_again(run: Path) -> None:
+    """The same place, or the same base outside and our marker in it."""
+    here, base = {"run_directory": run, "environ": {}}, run.parent / "base"
+    inside, outside = claim(run, "a/case"), claim(run, str(base))
+    assert outside.scratch is not None
+
+    assert is_where_asked(inside, scratch="./a/case", **here)  # type: ignore[arg-type]
+    assert not is_where_asked(inside, scratch="case", **here)  # type: ignore[arg-type]
+    assert not is_where_asked(inside, scratch="outside", **here)  # type: ignore[arg-type]
+    assert is_where_asked(outside, scratch="../base", **here)  # type: ignore[arg-type]
+    assert not is_where_asked(outside, scratch="a/case", **here)  # type: ignore[arg-type]
+    assert not is_where_asked(outside, scratch=str(run.parent / "other"), **here)  # type: ignore[arg-type]
+    (outside.scratch / MARKER).unlink()
+    assert not is_where_asked(outside, scratch=str(base), **here)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def ready(process):
     raise AssertionError(said)
 
 
-def until(holds, *, within_s=40):
+def until(holds, *, within_s=120):
     """Asks ten times a second; the world outside tells nobody when it has changed."""
     deadline = time.monotonic() + within_s
     while not (found := holds()):

@@ -61,7 +61,7 @@ def inventory(bucket):
     return [json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(bucket.get(key))) for key in keys]
 
 
-def until(true, *, within_s=40.0):
+def until(true, *, within_s=120.0):
     deadline = time.monotonic() + within_s
     while not (found := true()):
         assert time.monotonic() < deadline
