@@ -228,6 +228,14 @@ def _names():
     yield Case("backslash-folder", 4, OK, named(b"case\\", content=b"", method=0, host=FAT), holds={b"case": "/"})
     japanese = b"\x95\x5c/x.dat"
     yield Case("backslash-in-a-letter", 4, OK, named(japanese, host=FAT), holds={"ò\\/x.dat".encode(): TEXT})
+    winzip = unicode_path(b"a/\x81.dat", "a\\ü.dat".encode())
+    yield Case(
+        "backslash-in-unicode-path",
+        4,
+        OK,
+        named(b"a/\x81.dat", host=FAT, extra=winzip),
+        holds={"a/ü.dat".encode(): TEXT},
+    )
     yield Case("backslash-unix", 4, OK, named(b"case\\x.dat"), holds={b"case\\x.dat": TEXT})
     yield Case(
         "backslash-local-only", 4, OK, named(b"case/x.dat", local={"name": b"case\\x.dat"}), holds={b"case/x.dat": TEXT}

@@ -244,7 +244,7 @@ def path_and_mode(entry: Entry, *, of: S3Url) -> tuple[str, int]:
     """Where *entry* goes and as what: ``st_mode`` of a directory, a link or a file. "" is the top directory itself."""
     name = name_of(entry, of=of)
     # As Info-ZIP and libarchive: in a Japanese name of Windows a backslash may be half of a letter.
-    separates = entry.host in _BACKSLASH_HOSTS and b"/" not in entry.name
+    separates = entry.host in _BACKSLASH_HOSTS and "/" not in name
     kind = stat.S_IFMT(entry.mode)
     folder = name[-1:] == "/" or (separates and name[-1:] == "\\") or kind == stat.S_IFDIR or entry.folder
     if folder and name in ("./", ".\\"):
