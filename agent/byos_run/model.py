@@ -503,7 +503,7 @@ class Stop(Protocol):
         """Raise Stopped if asked."""
 
     def heard_at_once(self) -> AbstractContextManager[None]:
-        """Around what looks at no wish, as a library that waits: a signal raises Stopped in it."""
+        """Around what looks at no wish, as a library that waits: a signal breaks it off with Stopped."""
 
 
 class Pool(Protocol):

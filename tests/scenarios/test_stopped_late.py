@@ -96,9 +96,13 @@ def test_a_stop_is_heard_while_keys_are_asked_for(bucket, shipped_file, minio_st
         runs.lay_out(tmp_path / "node", file=shipped_file, store=minio_store, job=described)
         with runs.started(tmp_path / "node", env=run_environ(**runs.PLATFORM)) as process:
             server.settimeout(60)
-            with server.accept()[0]:
+            with server.accept()[0] as asking:
+                assert asking.recv(1 << 16)
                 os.kill(process.pid, signal.SIGTERM)
                 output, _ = process.communicate(timeout=100)
+            server.setblocking(False)
+            with pytest.raises(BlockingIOError):  # nobody has asked again
+                server.accept()
 
     assert 75 == process.returncode, output
     assert [] == [path for path in runs.left_in(tmp_path / "node") if path not in ("byos-run", "byos.toml")]

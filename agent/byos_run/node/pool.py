@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Callable, TypeVar
@@ -56,7 +56,7 @@ class Stop:
         if len(self._reasons) > 1:
             os.write(self._pipes[1][1], b"!")
         if self._raises and threading.current_thread() is threading.main_thread():
-            self.check()
+            raise KeyboardInterrupt  # which libraries do not take for a failure that they might try again
 
     def ask_once(self, reason: str) -> None:
         """Ask, unless somebody has: for a deadline, which must not count as the user's second signal."""
@@ -117,7 +117,8 @@ class Stop:
         main = threading.current_thread() is threading.main_thread()
         self._raises = self._raises or main
         try:
-            yield
+            with suppress(KeyboardInterrupt):
+                yield
         finally:
             self._raises = self._raises and not main
             self.check()
