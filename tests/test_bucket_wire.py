@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import tempfile
 import threading
@@ -116,6 +117,23 @@ def test_the_wish_to_stop_ends_the_waiting(bucket, tmp_path):
         way.wire.stop.ask("a signal")
         with pytest.raises(errors.Stopped, match="a signal"):
             trying.result(timeout=10)
+
+
+@pytest.mark.parametrize("ends", ["patience", "a signal"])
+def test_endless_patience_ends_with_the_solver(bucket, tmp_path, ends):
+    """A part that is begun when the solver has ended: an outage is waited out as any other, and a signal is heard."""
+    over, run = Stop(), Stop()
+    over.ask("the solver's end")
+    with through(bucket, tmp_path, Rule(Refuse(503)), patience_s=1.0 if ends == "patience" else 90.0) as way:
+        wire = way.session.wire(bucket.name, stop=run).until(stop=over, broken_by=run.unless_cut, patience_s=math.inf)
+        with ThreadPoolExecutor(1) as pool:
+            trying = pool.submit(objects.put, wire, "x", b"1")
+            way.proxy.wait_for(lambda seen: len(seen) >= 2)
+            if ends == "a signal":
+                run.ask("a signal")
+                run.ask("another")
+            with pytest.raises(errors.StoreUnreachable if ends == "patience" else errors.Stopped):
+                trying.result(timeout=45)
 
 
 @pytest.mark.parametrize("sends", [0, 64 << 20], ids=["answer", "body"])

@@ -145,7 +145,8 @@ class Session:
         if bucket not in self._lines:
             with stop.heard_at_once():
                 self._lines[bucket] = self._line(bucket)
-        limits = Limits(first_contact_s=self._settings.first_contact_s, patience_s=self._settings.patience_s)
+        patience_s = self._settings.patience_s
+        limits = Limits(self._settings.first_contact_s, patience_s, asked_patience_s=patience_s)
         return Wire(self._lines[bucket], stop=stop, limits=limits)
 
     def reached(self, bucket: str) -> StoreSettings:

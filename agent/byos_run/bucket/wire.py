@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import random
 import re
 import ssl
@@ -73,6 +74,8 @@ class Limits:
 
     first_contact_s: float
     patience_s: float
+    asked_patience_s: float = math.inf
+    """The same once the wish to stop is there."""
 
 
 class Clock:
@@ -149,7 +152,7 @@ class Wire:
         self.line = line
         self.stop = stop
         self.limits = limits
-        self._broken_by = broken_by or stop
+        self.broken_by = broken_by or stop
 
     @property
     def host(self) -> Host:
@@ -160,7 +163,7 @@ class Wire:
     ) -> Wire:
         """The same wire with another end to its patience."""
         limits = self.limits if patience_s is None else replace(self.limits, patience_s=patience_s)
-        broken_by = broken_by or (self._broken_by if stop is None else None)
+        broken_by = broken_by or (self.broken_by if stop is None else None)
         return Wire(self.line, stop=stop or self.stop, limits=limits, broken_by=broken_by)
 
     def trials(self, what: str) -> Trials:
@@ -258,7 +261,7 @@ class Wire:
     def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body
     ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
-        heed = Heed(self._broken_by)
+        heed = Heed(self.broken_by)
         while True:
             connection, served_before = self._connect(heed)
             try:
@@ -362,7 +365,8 @@ class Trials:
         self._since = now if self._since is None else self._since
         contacted = self._wire.line.connections.reached or error.answered
         limits = self._wire.limits
-        limit_s = limits.patience_s if contacted else limits.first_contact_s
+        patience_s = min(limits.patience_s, limits.asked_patience_s if self._wire.stop.asked else math.inf)
+        limit_s = patience_s if contacted else limits.first_contact_s
         left_s = self._since + limit_s - now
         if left_s <= 0:
             raise errors.StoreUnreachable(
@@ -373,7 +377,8 @@ class Trials:
         self._wait_s = min(self._wait_s * 2, self._LONGEST_WAIT_S)
         self._wire.line.tell(f"{self._what}: {error}; trying again in {wait_s:.1f} s")
         # Asked since the first try, perhaps while one was under way; what is begun after that is meant to be done still.
-        if (self._wire.stop.asked and not self._begun_asked) or self._wire.stop.wait(wait_s):
+        wish = self._wire.broken_by if self._begun_asked else self._wire.stop
+        if (self._wire.stop.asked and not self._begun_asked) or wish.wait(wait_s):
             self._wire.stop.check()
 
 
