@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from tests.undeletable import as_nobody
+
 from byos_run.node.holders import Held, files_open_for_writing, held_by
 
 
@@ -51,3 +54,17 @@ def test_what_processes_have_open_or_mapped(tmp_path: Path) -> None:
     assert inodes["idle"] not in held.written | held.read
     assert held.unreadable == 0
     assert held_by([holder.pid]) == Held()
+
+
+@pytest.mark.parametrize("user", [65534] if os.geteuid() == 0 else [])
+def test_a_process_that_proc_does_not_tell_of(user: int) -> None:
+    """It is named, so that a longer quiet time can be taken and said; one that has ended, though nobody reaped it, is not."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as holder:
+        with as_nobody():
+            hidden = held_by([holder.pid])
+        holder.kill()
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+        with as_nobody():
+            zombie = held_by([holder.pid])
+
+    assert (hidden.unreadable, zombie.unreadable) == (holder.pid, 0)
