@@ -80,11 +80,11 @@ class WhileRunning:
     """At most between two looks, if they cost little."""
     LOOKS_PER_SETTLE = 4
 
-    _SHARE_OF_CORE = 0.001
+    _SHARE_OF_CORE = 0.0007
     """For walks, and as much for glances, while nothing happens: a large tree is looked at more seldom."""
     _SHARE_WHEN_BUSY = 0.01
     """While files are about to leave, or to be removed behind."""
-    _AT_FIRST_S = 0.04
+    _AT_FIRST_S = 0.02
     """Processor seconds besides for each kind, so that a short run is looked at as often as asked."""
     _SHARE_OF_TIME = 0.05
     """A slow file system is looked at more seldom as well."""
