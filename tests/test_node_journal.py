@@ -74,6 +74,7 @@ def test_all_comes_back(tmp_path: Path) -> None:
         ATTEMPT,
         "digest 1",
         "s3://b/out/",
+        ATTEMPT.number,
         room,
         ["fetch", "solve"],
         SOLVED,

@@ -17,7 +17,7 @@ from byos_run.bucket.credentials import secret_files
 from byos_run.bucket.wire import Wire
 from byos_run.endings import Pace, Reserve, Waiting, cloud_watched
 from byos_run.model import Attempt, Case, Fetched, Published, Purged, Skipped, Solved, Unpublished
-from byos_run.node import cores, files, neighbour, workspace
+from byos_run.node import cores, files, inodes, neighbour, workspace
 from byos_run.node.pool import Every
 from byos_run.node.scratch import Room
 from byos_run.node.traces import Traces
@@ -261,6 +261,8 @@ class Run:
                 )  # fmt: skip
         finally:
             traces.clean()
+        for directory in (self.room.case, self.opened.own_directory):
+            inodes.give_back(directory)
         self.solved = solved
         self._note(lambda: self.journal.solved(solved))
         if solved.stop_file:  # ours, not an output, and a restart would take it for a request
@@ -375,6 +377,7 @@ class Run:
         if not self.recorded or (self.stop.cut and not self.is_whole_already):
             return
         self.gauge.withdraw()
+        self._note(lambda: self.journal.phase("purge"))  # what it says of the bucket is on the disk before a file goes
         own = self.delivery.own if self.delivery else ()
         grounds = purge.Grounds(
             fetched=self._after_fetch(), laid_down=self.laid_down, published=(*self.published, *own)

@@ -144,9 +144,13 @@ class Succession:
     ) -> Handed:
         """What the manifest says of earlier attempts; *command* was started. Raises AccessRefused, StoreUnreachable, Stopped."""
         kept: list[Mapping[str, Any]] = []
-        if self.earlier.equal and self.digest == self._claimed.digest and (self.is_resumed or not is_whole):
+        if self.earlier.equal and self.digest == self._claimed.digest:
             own = (record.output(item, attempt=0) for item in published)
             kept = self.earlier.but(own, vanished, prefix=self._opened.job.output)
+            if is_whole and not self.is_resumed:
+                # What this very solve has sent counts, also where the journal has lost the line that says so: it may be purged.
+                here = self._opened.earlier if self._opened.continues else None
+                kept = [item for item in kept if here is not None and int(item["attempt"]) >= here.since]
         there, gone = still_there(wire, kept, prefix=self._opened.job.output)
         listed = {*(item.key for item in published), *(str(item["key"]) for item in kept)}
         reason = "the store has it no more, as attempt {} had it acknowledged"

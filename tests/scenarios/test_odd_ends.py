@@ -122,3 +122,22 @@ def test_every_reader_of_json_takes_the_manifest_whatever_the_names(run_byos, bu
     assert {"a%FF", r"a\xff"} == {item["path"] for item in manifest["unpublished"]}
     assert [r"f\xff"] == [item["path"] for item in manifest["skipped"]]
     assert {r"d\xff": "sub"} == manifest["directory_links"]
+
+
+def test_names_of_one_file_inside_and_outside_the_case_are_purged(run_byos, bucket):
+    """Unlinking the one stamps the other: it is what was acknowledged all the same."""
+    ran = run_byos(
+        job(bucket, "ln inputs.in hard.out; ln inputs.in ../beside.out; echo more >> inputs.in"), platform=True
+    )
+
+    assert (0, []) == (ran.code, ran.left()), ran.output
+    assert {"inputs.in", "hard.out"} == set(outputs(bucket))
+    assert bucket.get("out/run/_byos/rundir/beside.out") == bucket.get("out/run/inputs.in")
+
+
+def test_a_solver_that_takes_all_permissions_away(run_byos, bucket):
+    """From its case and from our own directory: they are given back, and all that was written leaves."""
+    ran = run_byos(job(bucket, "echo x > x.out; chmod 0 . ../.byos"), platform=True)
+
+    assert (0, []) == (ran.code, ran.left()), ran.output
+    assert {"x.out": 2} == outputs(bucket)

@@ -174,3 +174,23 @@ def test_a_start_that_only_publishes_says_that_it_is_not_the_new_run(bucket, run
     ran = run_byos(new, platform=True)
     assert 0 == ran.code, ran.output
     assert {"new.out": 2} == outputs(bucket)
+
+
+def test_what_is_purged_stays_in_the_bucket_whatever_the_journal_has_lost(bucket, run_byos):
+    """74: three of four outputs are acknowledged and purged. The lines that said so are gone."""
+    command = "for n in 1 2 3; do echo $n > $n.out; done; echo late > late.out"
+    with FaultProxy(bucket.store, Rule(Refuse(503), method="PUT", key=r"late\.out")) as proxy:
+        asked = job(bucket, command, store={"endpoint_url": proxy.endpoint_url, "patience": "1s"})
+        ran = run_byos(asked, platform=True)
+        assert 74 == ran.code, ran.output
+        assert not (ran.directory / "case" / "1.out").exists()
+        journal = ran.directory / ".byos" / "journal.jsonl"
+        told = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(line for line in told if b'"t":"ack"' not in line))
+        proxy.tell()
+        ran = run_byos(asked, platform=True, directory=ran.directory)
+
+    assert (0, []) == (ran.code, ran.left()), ran.output
+    assert {"1.out": 2, "2.out": 2, "3.out": 2, "late.out": 5} == outputs(bucket)
+    manifest = bucket.json(f"{OWN}manifest.json")
+    assert ("complete", {*outputs(bucket)}) == (manifest["status"], {item["path"] for item in manifest["outputs"]})

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Callable, TypeVar
 
 from byos_run.model import Identity
@@ -65,3 +66,13 @@ def give_permissions(name: str, fd: int) -> None:
             os.chmod(f"/proc/self/fd/{held}", stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
     finally:
         os.close(held)
+
+
+def give_back(directory: Path) -> None:
+    """The same for a *directory* by its path, whatever has become of it."""
+    with suppress(OSError):
+        above = os.open(directory.parent, PATH_ONLY | os.O_DIRECTORY)
+        try:
+            give_permissions(directory.name, above)
+        finally:
+            os.close(above)

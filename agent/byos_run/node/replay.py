@@ -22,6 +22,8 @@ class Earlier:
     digest: str
     """Of inputs, command and selection: equal digests mean the same run."""
     output: str
+    since: int
+    """Number of the attempt that solved, or was to: those after it only went on publishing."""
     room: Room | None = None
     phases: list[str] = field(default_factory=list)
     """Names of the phases that were begun, in order."""
@@ -69,7 +71,9 @@ def _begun(record: dict[str, Any], before: Earlier | None) -> Earlier:
     attempt = Attempt(record["run_id"], record["number"], record["started_at"])
     if not record["continues"] or before is None:
         place = record.get("place")
-        return Earlier(attempt, record["digest"], record["output"], room=_room(place) if place else None)
+        return Earlier(
+            attempt, record["digest"], record["output"], attempt.number, room=_room(place) if place else None
+        )
     before.attempt, before.digest, before.output = attempt, record["digest"], record["output"]
     return before
 

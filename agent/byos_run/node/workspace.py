@@ -37,10 +37,12 @@ _LOOKS = 3
 _SHARED_MEMORY = re.compile("/dev/shm/[^/]+")  # noqa: S108 - where the kernel keeps shared memory
 
 
-def empty_directory(root: Path, *, verdict: Verdict = spare_nothing, label: str = "") -> Removed:
+def empty_directory(
+    root: Path, *, verdict: Verdict = spare_nothing, label: str = "", links: HardLinks | None = None
+) -> Removed:
     """Delete all below *root* that *verdict* does not spare; *root* stays. No OSError: what stays is in ``left``.
 
-    *label* is put before each path that is told.
+    *label* is put before each path that is told; *links* are those of walks that belong together.
     """
     try:
         root_fd = os.open(root, DIRECTORY)
@@ -49,13 +51,20 @@ def empty_directory(root: Path, *, verdict: Verdict = spare_nothing, label: str 
     except OSError as error:
         return _refused(root, label, f"cannot be opened: {error.strerror}")
     try:
-        return _Removal(root_fd=root_fd, real_root=os.path.realpath(root), verdict=verdict, label=label).run()
+        return _Removal(
+            root_fd=root_fd, real_root=os.path.realpath(root), verdict=verdict, label=label, links=links or HardLinks()
+        ).run()  # fmt: skip
     finally:
         os.close(root_fd)
 
 
 def remove_tree(
-    root: Path, *, verdict: Verdict = spare_nothing, label: str = "", identity: tuple[int, int] | None = None
+    root: Path,
+    *,
+    verdict: Verdict = spare_nothing,
+    label: str = "",
+    identity: tuple[int, int] | None = None,
+    links: HardLinks | None = None,
 ) -> Removed:
     """:func:`empty_directory`, then *root* itself if nothing is left in it. A link is unlinked, not followed.
 
@@ -79,7 +88,7 @@ def remove_tree(
             return _refused(root, label, "something is mounted there", expected=True)
         give_permissions(root.name, parent)
         for _ in range(_LOOKS):
-            removed.then(empty_directory(root, verdict=verdict, label=label))
+            removed.then(empty_directory(root, verdict=verdict, label=label, links=links))
             if removed.left or _rmdir_same(root.name, parent, before):
                 break
         else:
@@ -94,7 +103,14 @@ def remove_tree(
     return removed
 
 
-def remove_marked(root: Path, *, run_directory: Path, verdict: Verdict = spare_nothing, label: str = "") -> Removed:
+def remove_marked(
+    root: Path,
+    *,
+    run_directory: Path,
+    verdict: Verdict = spare_nothing,
+    label: str = "",
+    links: HardLinks | None = None,
+) -> Removed:
     """:func:`remove_tree` of a directory outside the run directory: only if it is marked as this run directory's."""
     if not is_marked(root, run_directory=run_directory):
         if not os.path.lexists(root):
@@ -107,7 +123,7 @@ def remove_marked(root: Path, *, run_directory: Path, verdict: Verdict = spare_n
     def all_but_the_marker(path: str, status: os.stat_result, identity: Identity) -> Left | None:
         return Left(MARKER, "", True) if path == MARKER else verdict(path, status, identity)
 
-    removed = remove_tree(root, verdict=all_but_the_marker, label=label)
+    removed = remove_tree(root, verdict=all_but_the_marker, label=label, links=links)
     removed.left = [item for item in removed.left if item.path != MARKER]
     if not removed.left:
         removed.then(remove_tree(root, label=label))
@@ -205,7 +221,7 @@ class _Frame:
 class _Removal:
     """One walk that deletes."""
 
-    def __init__(self, *, root_fd: int, real_root: str, verdict: Verdict, label: str) -> None:
+    def __init__(self, *, root_fd: int, real_root: str, verdict: Verdict, label: str, links: HardLinks) -> None:
         self._root_fd = root_fd
         self._device = os.fstat(root_fd).st_dev
         self._mounts = mounts_below(real_root, read_mounts())
@@ -213,7 +229,7 @@ class _Removal:
         self._label = label
         self._frames = [_Frame("")]
         self._looks: dict[str, int] = {}
-        self._links = HardLinks()
+        self._links = links
         self._removed = Removed()
 
     def run(self) -> Removed:

@@ -136,7 +136,9 @@ def _purge_case(rules: Rules, room: Room) -> Removed:
         left += removed.left
     if rules.case_is_here:
         label = f"{rules.case_path}/"
-        removed.then(remove_tree(room.case, verdict=rules.of_case, label=label, identity=room.identity))
+        removed.then(
+            remove_tree(room.case, verdict=rules.of_case, label=label, identity=room.identity, links=rules.links)
+        )
         left += removed.left
     removed.left = left
     return removed
@@ -145,7 +147,9 @@ def _purge_case(rules: Rules, room: Room) -> Removed:
 def _purge_scratch(rules: Rules, room: Room, run_directory: Path) -> Removed:
     if room.scratch is None:
         return Removed()
-    return remove_marked(room.scratch, run_directory=run_directory, verdict=rules.of_scratch, label=f"{room.scratch}/")
+    return remove_marked(
+        room.scratch, run_directory=run_directory, verdict=rules.of_scratch, label=f"{room.scratch}/", links=rules.links
+    )
 
 
 def _purge_run_directory(rules: Rules, run_directory: Path, *, later: list[str]) -> Removed:

@@ -16,6 +16,7 @@ from byos_run.model import Identity, Job, Left, Place, Published
 from byos_run.node.files import Snapshot
 from byos_run.node.globs import Globs, Selection
 from byos_run.node.holders import files_behind_our_output, files_open_for_writing
+from byos_run.node.inodes import HardLinks
 from byos_run.node.journal import DIRECTORY_NAME
 from byos_run.node.neighbour import Marker, live_neighbours
 from byos_run.node.removed import Removed
@@ -54,6 +55,7 @@ class Rules:
         processes: Collection[int],
     ) -> None:
         self.unacknowledged = False
+        self.links = HardLinks()
         self.lost: set[str] = set()
         self.case_is_here = room.scratch is None and room.identity is not None
         """The case lies in the run directory, and we made it."""
@@ -83,7 +85,7 @@ class Rules:
             self._neighbours = live_neighbours(run_directory, skip={DIRECTORY_NAME})
         except OSError:
             self._neighbours = {}  # it cannot be opened, and the walk says so
-        removed = empty_directory(run_directory, verdict=self.of_run_directory)
+        removed = empty_directory(run_directory, verdict=self.of_run_directory, links=self.links)
         removed.left = [item for item in removed.left if item is not _LATER]
         return removed
 
