@@ -104,12 +104,16 @@ def set_aside():
         os.environ["BYOS_ASIDE_" + name] = os.environ.pop(name)
 
 
-def end(_number, _frame):
-    try:
-        os.write(1, b"byos-run | exit 75 (byos-run's code): stopped by a signal before anything was begun\n")
-    except OSError:
-        raise SystemExit(STOPPED) from None  # nobody reads: no error
-    raise SystemExit(STOPPED)
+def ending(private):
+    def end(_number, _frame):
+        try:
+            os.write(1, b"byos-run | exit 75 (byos-run's code): stopped by a signal before anything was begun\n")
+        finally:  # also if nobody reads
+            if private.is_ours():
+                private.remove()
+            os._exit(STOPPED)  # an exception is lost where the interpreter ignores them, as in what ends an object
+
+    return end
 
 
 def answer(handler):
@@ -170,8 +174,8 @@ def start(*, path, table):
         sys.modules[name] = PutOff(name)
     import byos_private
 
-    answer(end)
     private = byos_private.Private()
+    answer(ending(private))
     try:
         private.unpack(modules=modules, **files(table))
         table.clear()

@@ -119,6 +119,14 @@ def test_the_wish_to_stop_ends_the_waiting(bucket, tmp_path):
             trying.result(timeout=10)
 
 
+def test_what_is_begun_after_the_wish_to_stop_is_not_tried_for_long(bucket, tmp_path):
+    """Last words; else a stop in the moment before the first request would be heard by nobody."""
+    with through(bucket, tmp_path, Rule(Refuse(503)), patience_s=90.0) as way, ThreadPoolExecutor(1) as pool:
+        way.wire.stop.ask("a signal")
+        with pytest.raises(errors.Stopped, match="a signal"):
+            pool.submit(objects.put, way.wire, "x", b"1").result(timeout=45)
+
+
 @pytest.mark.parametrize("ends", ["patience", "a signal"])
 def test_endless_patience_ends_with_the_solver(bucket, tmp_path, ends):
     """A part that is begun when the solver has ended: an outage is waited out as any other, and a signal is heard."""

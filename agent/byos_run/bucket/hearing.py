@@ -24,7 +24,7 @@ from byos_run.model import Stop
 T = TypeVar("T")
 
 TIMED_OUT = (TimeoutError, socket.timeout)  # one class from Python 3.10 on
-_LAST_WORDS_S = 2.0
+LAST_WORDS_S = 2.0
 """How long what is begun after the wish to stop is waited for, by those who listen to it."""
 _LOOK_S = 0.5
 _SEND_BYTES = 1 << 18
@@ -41,7 +41,7 @@ class Heed:
 
     def at_most(self, idle_s: float) -> float:
         """From now on no longer than this from byte to byte. Returns the seconds of one slice."""
-        self._idle_s = min(idle_s, _LAST_WORDS_S) if self._wish else idle_s
+        self._idle_s = min(idle_s, LAST_WORDS_S) if self._wish else idle_s
         self.moved()
         return min(self._idle_s, _LOOK_S)
 

@@ -26,7 +26,7 @@ from typing import Callable, Union
 
 from byos_run import errors
 from byos_run.bucket.connections import Connections, Host, read_into
-from byos_run.bucket.hearing import TIMED_OUT, Heed
+from byos_run.bucket.hearing import LAST_WORDS_S, TIMED_OUT, Heed
 from byos_run.bucket.sign import EMPTY_SHA256, UNSIGNED, Keys, Signer, path_of, query_of
 from byos_run.errors import printable
 from byos_run.model import Stop
@@ -367,6 +367,9 @@ class Trials:
         limits = self._wire.limits
         patience_s = min(limits.patience_s, limits.asked_patience_s if self._wire.stop.asked else math.inf)
         limit_s = patience_s if contacted else limits.first_contact_s
+        last_words = self._begun_asked and self._wire.broken_by is self._wire.stop
+        if last_words and now - self._since >= LAST_WORDS_S:
+            self._wire.stop.check()
         left_s = self._since + limit_s - now
         if left_s <= 0:
             raise errors.StoreUnreachable(

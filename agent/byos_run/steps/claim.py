@@ -38,7 +38,6 @@ from byos_run.steps.strangers import refuse_strangers, unlisted
 _WATCH_EVERY_S = 1.0
 _MOST_FOLLOWED = 32
 _BEAT_PATIENCE_S = 10.0
-_LAST_BEATS_S = 2.0
 _ABORTS_AT_ONCE = 8
 
 
@@ -73,8 +72,7 @@ class Hold:
                 return
             body = document({**status, **self._own})
             try:
-                at_most_s = _LAST_BEATS_S if self._wire.stop.asked else self._patience_s
-                wire = self._wire.until(patience_s=min(self._patience_s, at_most_s))
+                wire = self._wire.until(patience_s=self._patience_s)
                 self._etag = objects.put(wire, self._key, body, if_match=self._etag)
                 self._patience_s = _BEAT_PATIENCE_S
             except errors.ConditionFailed:
