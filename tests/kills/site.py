@@ -71,6 +71,8 @@ class Site:
         self._count = 0
         self._client.create_bucket(Bucket=self._bucket)
         case = {"inputs.in": "cells 8\n", **{f"mesh/{index}.dat": f"{index} " * 900 for index in range(MEMBERS)}}
+        # More than the end of the zip, which is read first.
+        case["noise.dat"] = random.Random(1).randbytes(3 << 20).hex()
         cases.sample_zip(directory / "case.zip", dict(case))
         cases.copper(directory / "copper.zip", steps=MPI_STEPS)
         for name in ("case.zip", "copper.zip"):
