@@ -2,7 +2,8 @@
 
 tail      eight MPI ranks write 1 GiB and 500 small files evenly over 20 s (`writer.py`, settled after 2 s); seconds from the
           solver's end to the last acknowledgement, against the script's upload of the same files
-slowdown  one rank computes a fixed sum, in pairs: with 1 GiB that leaves meanwhile, and with nothing to do
+slowdown  one rank computes a fixed sum, in pairs: with 1 GiB that leaves meanwhile, and with nothing to do; the store, which on a
+          real node is elsewhere, is kept on one of the cores, and we are not
 idle      half a minute beside a command that sleeps on a tree of 10,000 files: processor seconds and memory (PSS) of our processes
 
 One run of `tail` is drawn as timeline.svg.
@@ -15,16 +16,17 @@ import os
 import shutil
 import time
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from tests.bench import contenders, data, measure
 from tests.bench.contenders import SCRIPT
-from tests.bench.scenarios import Scenario, _delete, _expect, _fresh, _keys
+from tests.bench.scenarios import Scenario, _aside, _delete, _expect, _fresh, _keys
 from tests.kit import cache, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.bench.contenders import Bench
@@ -85,7 +87,8 @@ def slowdown(bench: Bench, name: str, turn: int) -> Cost:
         for number in range(LARGE):
             os.link(bench.data / "large" / f"out{number:04d}.dat", made / "tree" / f"out{number:04d}.dat")
     command = ["sh", "-ec", f'mv {made}/tree .; exec python3 -c "$0"', COMPUTE.format(TURNS)]
-    cost = _run(bench, place, prefix=prefix, command=command, publish={"settle": "0.5s"}, store={"connections": 2})
+    with _store_on_one_core(bench):
+        cost = _run(bench, place, prefix=prefix, command=command, publish={"settle": "0.5s"})
     said = _body(bench, f"{prefix}_byos/solver.log").split()
     shutil.rmtree(place)
     _expect(_outputs(bench, prefix), LARGE if name == PUBLISHING else 0, f"{name}: objects")
@@ -99,7 +102,7 @@ def idle(bench: Bench, name: str, turn: int) -> Cost:
     client.upload_file(str(_tree(bench)), bench.bucket, "tree.zip")
     client.close()
     command = ["sh", "-c", f"echo begins; exec sleep {IDLE_S + 10}"]
-    asked = contenders.job(bench, key="tree.zip", prefix=prefix, command=command)
+    asked = {**contenders.job(bench, key="tree.zip", prefix=prefix, command=command), "purge": {"when": "never"}}
     runs.lay_out(place, file=bench.file, store=bench.store, job=asked)
     with runs.started(place, env=contenders.on_platform(bench)) as process:
         assert process.stdout is not None
@@ -114,8 +117,24 @@ def idle(bench: Bench, name: str, turn: int) -> Cost:
         memory = sum(each.memory_full_info().pss for each in ours)
         output, error = process.communicate(timeout=measure.LONGEST_S)
         _expect(process.returncode, 0, f"{name}: exit, having said {output[-300:]}{error}")
-    shutil.rmtree(place)
+    place.rename(_aside(bench) / f"{name}-{turn}")
     return measure.Cost(watched_s, used_s, memory)
+
+
+@contextmanager
+def _store_on_one_core(bench: Bench) -> Iterator[None]:
+    cores = os.sched_getaffinity(0)
+    _keep(bench.store.pid, on={max(cores)})
+    try:
+        yield
+    finally:
+        _keep(bench.store.pid, on=cores)
+
+
+def _keep(pid: int, *, on: set[int]) -> None:
+    """All threads of a process, and those that they start."""
+    for thread in psutil.Process(pid).threads():
+        os.sched_setaffinity(thread.id, on)
 
 
 SCENARIOS = (
