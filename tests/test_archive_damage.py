@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from tests.archives import mutations, room, tars, zips
 
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 WHOLE = {
     "case.zip": zips.build(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.archives import room
 
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 NAME = st.text("abcXYZ019 ._-+%#äß漢", min_size=1, max_size=12).filter(
     lambda name: name.strip(". ") and not name.startswith("-")

@@ -18,7 +18,8 @@ from byos_run.crc import crc32
 from byos_run.errors import Stopped
 from byos_run.model import S3Url
 from byos_run.node import stage as stages
-from byos_run.node.pool import Count, Pool, Stop
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
 from byos_run.steps import kept
 
 NOISE = random.Random(7)

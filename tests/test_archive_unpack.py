@@ -22,7 +22,8 @@ from byos_run.archive.plan import Limits, merge_check, plan_file, safe_path
 from byos_run.archive.unpack import plan_of
 from byos_run.archive.unzip import Ahead
 from byos_run.errors import BadInput, InputChanged, NodeUnfit, Stopped
-from byos_run.node.pool import Count, Stop
+from byos_run.node.pool import Count
+from byos_run.node.stop import Stop
 
 
 def planned(content, name="case.zip", **limits):

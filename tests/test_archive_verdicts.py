@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.archives import room, tars, zips
 
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 CASES = [*((case, "case.zip") for case in zips.cases()), *((case, case.name) for case in tars.cases())]
 

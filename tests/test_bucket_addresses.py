@@ -13,7 +13,8 @@ from byos_run.bucket import objects
 from byos_run.bucket.session import Session
 from byos_run.bucket.upload import LocalFile, Uploader
 from byos_run.model import Identity, Place, StoreSettings
-from byos_run.node.pool import Pool, Stop
+from byos_run.node.pool import Pool
+from byos_run.node.stop import Stop
 
 IRELAND = "s3.eu-west-1.amazonaws.com"
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"

@@ -115,7 +115,7 @@ def test_a_start_with_plain_keys_and_an_endpoint_does_not_import_botocore(tmp_pa
     """It is half of what a start imports."""
     code = (
         "import os, sys; from pathlib import Path; from byos_run.bucket.session import Session;"
-        "from byos_run.model import *; from byos_run.node.pool import Stop;"
+        "from byos_run.model import *; from byos_run.node.stop import Stop;"
         "place = Place(Path(sys.argv[1]), dict(os.environ));"
         "Session(settings=StoreSettings(endpoint_url='http://127.0.0.1:9'), place=place).wire('b', stop=Stop());"
         "print([name for name in sys.modules if name.partition('.')[0] in ('botocore', 'boto3', 'urllib3')])"

@@ -24,7 +24,7 @@ from byos_run.bucket.connections import Connections
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.model import Place, S3Url, StoreSettings
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 
 def free_port():

@@ -11,7 +11,7 @@ import pytest
 
 from byos_run.endings import Pace, Reserve, Waiting, know_ends
 from byos_run.model import Job, Place, S3Url
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 MIB = 1 << 20
 

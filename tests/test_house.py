@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }
 PART_OF_A_STEP = {
     "keys", "kinds", "sources", "spare", "words", "entries", "inventory", "inherited", "rows", "table", "worth", "ahead", "behind",
-    "figures", "packing", "strangers", "design", "kit_texts", "outlook", "policy", "kept",
+    "figures", "packing", "strangers", "design", "kit_texts", "outlook", "policy", "kept", "documents",
 }  # fmt: skip
 """Modules that one step is made of; they are no steps."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -85,7 +85,7 @@ def test_imports_go_down(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_stay_readable(path):
-    """No module grows past 400 lines without somebody asking which room's work it does; none is called utils.
+    """No module grows past 450 lines without somebody asking which room's work it does; none is called utils.
 
     The model has a line for every key of the job file.
     """

@@ -12,8 +12,8 @@ import pytest
 
 from byos_run.errors import NodeUnfit
 from byos_run.node import members, process, shim
-from byos_run.node.pool import Stop
 from byos_run.node.process import Program
+from byos_run.node.stop import Stop
 
 RUN_ID = "c" * 32
 

@@ -18,7 +18,8 @@ from byos_run.model import Identity, Output, Place, Published, S3Url, StoreSetti
 from byos_run.node import files
 from byos_run.node.globs import Selection
 from byos_run.node.holders import Held, held_by
-from byos_run.node.pool import Budget, Count, Pool, Stop, step_back
+from byos_run.node.pool import Budget, Count, Pool, step_back
+from byos_run.node.stop import Stop
 from byos_run.steps import gather
 from byos_run.steps.ahead import Ahead
 from byos_run.steps.gather import WhileRunning

@@ -7,7 +7,7 @@ from tests.kit.runs import config_text
 from byos_run.bucket.session import Session
 from byos_run.model import Identity, Output, Place, S3Url, StoreSettings
 from byos_run.node import files
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.steps.live import Live
 
 

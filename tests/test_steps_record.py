@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 from byos_run.model import Attempt, Identity, Job, Output, Published, S3Url
-from byos_run.steps import claim, record
+from byos_run.steps import documents, record
 from byos_run.steps.record import Account, Handed
 
 COUNT = 10_000
@@ -34,7 +34,7 @@ def test_a_manifest_takes_the_memory_of_its_text():
     told = account(COUNT)
     tracemalloc.start()
     try:
-        text = claim.document(record.manifest(told))
+        text = documents.document(record.manifest(told))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -50,7 +50,7 @@ def test_a_document_is_json_of_any_shape():
     """Empty lists, names that are not ASCII, values that only have a text."""
     values = {"ü": [], "a": [1, {"b": [2]}], "c": (1, "x"), "d": {"e": None}, "f": Path("/x")}
 
-    assert json.loads(claim.document(values)) == {
+    assert json.loads(documents.document(values)) == {
         "ü": [],
         "a": [1, {"b": [2]}],
         "c": [1, "x"],

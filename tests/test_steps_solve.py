@@ -19,7 +19,7 @@ from byos_run.model import Case, Job, Place, S3Url, SolverSettings, Success
 from byos_run.node.members import MARKER
 from byos_run.node.mpi import mapped
 from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.steps.solve import prepare, solve
 
 SOLVERS = Path(__file__).parent / "solvers"

@@ -27,7 +27,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.chapters import Run
 from byos_run.model import Job, Place, PublishSettings, ResumeSettings, S3Url, Solved, StoreSettings
 from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.opening import open_run
 from byos_run.terminal import Terminal
 

@@ -23,7 +23,7 @@ from byos_run.node.scratch import Room
 from byos_run.node.traces import Traces
 from byos_run.opening import SOLVER_LOG, Opened
 from byos_run.publishing import Delivery, Publishing
-from byos_run.steps import claim, fetch, purge, record, render, solve
+from byos_run.steps import claim, documents, fetch, purge, record, render, solve
 from byos_run.steps.claim import Claim
 from byos_run.steps.record import Account, Handed
 from byos_run.succession import Succession
@@ -351,7 +351,7 @@ class Run:
                 wire=wire, job=self.job, manifest=manifest, metrics=self.gauge.document(self.attempt), found=found,
                 log=self.case.log, book=self.book,
             )  # fmt: skip
-            objects.put(wire, key, claim.document(manifest))
+            objects.put(wire, key, documents.document(manifest))
         except errors.PrefixInUse:
             raise
         except errors.ByosError as error:
@@ -442,9 +442,9 @@ class Run:
         )  # fmt: skip
         wire = self.wire.until(stop=self.stop.unless_cut)
         try:
-            objects.put(wire, f"{self.job.output.key}_byos/purge.json", claim.document(document))
+            objects.put(wire, f"{self.job.output.key}_byos/purge.json", documents.document(document))
         except errors.ByosError as error:
             self.book.tell_error(error)
-            self.book.lines.say(claim.document(document).decode())
+            self.book.lines.say(documents.document(document).decode())
             return code or errors.StoreUnreachable.code
         return code

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Callable
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from byos_run import __version__
 from byos_run.errors import EXIT_CODES, ByosError, UsageError, line_of, printable
 
 if TYPE_CHECKING:
     from byos_run.model import Place
+    from byos_run.node.stop import Stop
 
 _ASIDE = "BYOS_ASIDE_"
 _VOLUMES = {"-q": -1, "--quiet": -1, "-v": 1, "--verbose": 1}
@@ -108,111 +110,96 @@ def _place(volume: int) -> Place:
 
 
 def _run(words: Sequence[str], place: Place) -> int:
-    if words and words[0] in ("--help", "-h"):
+    if _asks_for_help(words[:1]):
         from byos_run.steps.settle import help_of_keys
 
         return _print(f"usage: byos-run [run] [--KEY VALUE ...] [-- COMMAND ...]\n\n{help_of_keys()}\n{_exit_codes()}")
-    from byos_run.node.pool import Stop
     from byos_run.run import run
 
-    stop = Stop()
-    _listen(stop.ask)
-    return run(arguments=words, place=place, stop=stop)
+    return run(arguments=words, place=place, stop=_stop())
 
 
 def _fetch(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import fetch
-    from byos_run.node.pool import Stop
 
-    if words and words[0] in ("--help", "-h"):
+    if _asks_for_help(words[:1]):
         return _print(fetch.USAGE + fetch.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return fetch.fetch(words, place=place, stop=stop)
+    return fetch.fetch(words, place=place, stop=_stop())
 
 
 def _verify(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import verify
-    from byos_run.node.pool import Stop
 
-    if {"--help", "-h"} & {*words}:
+    if _asks_for_help(words):
         return _print(verify.USAGE + verify.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return verify.verify_runs(words, place=place, stop=stop, show=_print)
+    return verify.verify_runs(words, place=place, stop=_stop(), show=_print)
 
 
 def _check(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import check
-    from byos_run.node.pool import Stop
 
-    if {"--help", "-h"} & {*words[: words.index("--") if "--" in words else None]}:
+    if _asks_for_help(words):
         return _print(check.USAGE + check.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return check.check(words, place=place, stop=stop, show=_print)
+    return check.check(words, place=place, stop=_stop(), show=_print)
 
 
 def _policy(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import policy
 
-    if {"--help", "-h"} & {*words}:
+    if _asks_for_help(words):
         return _print(policy.USAGE + policy.CODES)
     return policy.policy(words, place=place, show=_print)
 
 
 def _init(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import init
-    from byos_run.node.pool import Stop
 
-    if {"--help", "-h"} & {*words}:
+    if _asks_for_help(words):
         return _print(init.USAGE + init.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return init.init(words, place=place, stop=stop, show=_print)
+    return init.init(words, place=place, stop=_stop(), show=_print)
 
 
 def _status(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import status
-    from byos_run.node.pool import Stop
 
-    if {"--help", "-h"} & {*words}:
+    if _asks_for_help(words):
         return _print(status.USAGE + status.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return status.status(words, place=place, stop=stop, show=_print)
+    return status.status(words, place=place, stop=_stop(), show=_print)
 
 
 def _report(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import report
-    from byos_run.node.pool import Stop
 
-    if {"--help", "-h"} & {*words}:
+    if _asks_for_help(words):
         return _print(report.USAGE + report.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return report.report(words, place=place, stop=stop, show=_print)
+    return report.report(words, place=place, stop=_stop(), show=_print)
 
 
 def _rehearse(words: Sequence[str], place: Place) -> int:
     from byos_run.commands import rehearse
-    from byos_run.node.pool import Stop
 
-    if words and words[0] in ("--help", "-h"):
+    if _asks_for_help(words[:1]):
         return _print(rehearse.USAGE + rehearse.CODES)
-    stop = Stop()
-    _listen(stop.ask)
-    return rehearse.rehearse(words, place=place, stop=stop, show=_print)
+    return rehearse.rehearse(words, place=place, stop=_stop(), show=_print)
 
 
-def _listen(ask: Callable[[str], None]) -> None:
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """What follows "--" is the solver's."""
+    return bool({"--help", "-h"} & {*takewhile(lambda word: word != "--", words)})
+
+
+def _stop() -> Stop:
     """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
     import signal
 
+    from byos_run.node.stop import Stop
+
+    stop = Stop()
     for name in _STOPPING:
         number = getattr(signal, f"SIG{name}")
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _frame: ask(signal.Signals(received).name))
+            signal.signal(number, lambda received, _frame: stop.ask(signal.Signals(received).name))
+    return stop
 
 
 def _version(unpacked: str, *, as_json: bool) -> int:

@@ -23,7 +23,8 @@ from typing import Callable
 
 from byos_run.model import Job, Place
 from byos_run.node import process
-from byos_run.node.pool import Every, Stop
+from byos_run.node.pool import Every
+from byos_run.node.stop import Stop
 
 _LAST_WORDS_SHARE = 0.05
 _LAST_WORDS_S = 5.0

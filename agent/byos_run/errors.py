@@ -130,11 +130,9 @@ class StoreRefused(StoreAnswer):
     code = 77
 
 
-def line_of(error: BaseException, *, limit: int | None = None) -> str:
+def line_of(error: BaseException) -> str:
     """One line for people: the message of *error*, without control characters."""
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    line = printable(text)
-    return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
+    return printable(getattr(error, "message", None) or str(error) or type(error).__name__)
 
 
 def printable(text: str) -> str:

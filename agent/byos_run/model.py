@@ -476,7 +476,7 @@ class Phase:
 
 
 class Stop(Protocol):
-    """The wish to stop, with its reason; ``node.pool.Stop`` is the one there is."""
+    """The wish to stop, with its reason; ``node.stop.Stop`` is the one there is."""
 
     @property
     def asked(self) -> bool:

@@ -20,8 +20,8 @@ from byos_run.errors import printable
 from byos_run.model import Job, Place, S3Url, StoreSettings
 from byos_run.node import files, journal, neighbour, process, scratch, traces, workspace
 from byos_run.node.journal import Earlier, Journal
-from byos_run.node.pool import Stop
 from byos_run.node.scratch import Room
+from byos_run.node.stop import Stop
 from byos_run.steps import rows, solve
 
 SOLVER_LOG = "solver.log"

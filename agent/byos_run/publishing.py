@@ -28,9 +28,10 @@ from byos_run.node import files, journal, openmetrics
 from byos_run.node.files import Harvest, Snapshot
 from byos_run.node.globs import Globs, Selection, escaped
 from byos_run.node.holders import Held, held_by
-from byos_run.node.pool import Budget, Count, Every, Stop, step_back
+from byos_run.node.pool import Budget, Count, Every, step_back
 from byos_run.node.process import Running
 from byos_run.node.scratch import Room
+from byos_run.node.stop import Stop
 from byos_run.node.tree import Familiar, scan
 from byos_run.node.volumes import network_kind, read_mounts
 from byos_run.opening import RUN_LOG, SOLVER_LOG, Opened

@@ -18,7 +18,8 @@ from byos_run.chapters import Run
 from byos_run.model import Place
 from byos_run.node import process
 from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Every, Stop
+from byos_run.node.pool import Every
+from byos_run.node.stop import Stop
 from byos_run.opening import enter_row, forget_secrets, leave_row, open_run, read_object
 from byos_run.steps import rows
 from byos_run.steps.settle import settle

@@ -26,7 +26,7 @@ from tests.archives import room
 
 from byos_run.archive.plan import Limits
 from byos_run.errors import NodeUnfit
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 FIGURES = (
     0,

@@ -13,7 +13,8 @@ from byos_run.archive.plan import Limits
 from byos_run.archive.unpack import plan_of, unpack_into
 from byos_run.errors import BadInput
 from byos_run.model import S3Url
-from byos_run.node.pool import Count, Pool, Stop
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
 
 
 class FileSource:

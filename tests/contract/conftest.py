@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from byos_run.bucket.session import Session
 from byos_run.model import Place, StoreSettings
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 
 @pytest.fixture

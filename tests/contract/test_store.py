@@ -15,7 +15,8 @@ from byos_run import crc, errors
 from byos_run.bucket import objects, ranges
 from byos_run.bucket.upload import FileChanged, LocalFile, Uploader, part_size
 from byos_run.model import Identity, S3Url
-from byos_run.node.pool import Count, Pool, Stop
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
 
 ODD_KEYS = [
     pytest.param("plain.dat", id="plain"),

@@ -13,7 +13,7 @@ from byos_run.bucket.connections import Connections
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.model import Place, StoreSettings
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ from tests.scenarios.test_whole_run import job
 from byos_run.bucket import objects
 from byos_run.bucket.session import Session
 from byos_run.model import Place, StoreSettings
-from byos_run.node.pool import Pool, Stop
+from byos_run.node.pool import Pool
+from byos_run.node.stop import Stop
 
 STALE = 1e-9
 """A lease that is over by the time that a heartbeat is read."""

@@ -15,7 +15,7 @@ from tests.scenarios.test_whole_run import WRITES, job
 
 from byos_run.commands.verify import verify_runs
 from byos_run.model import Place
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 
 OUTPUTS = {"result.dat": b"result\n", "sub/big.bin": bytes(range(256)) * 9000, "empty": b"", "a b%20+#&?.h5": b"odd"}
 

@@ -70,12 +70,10 @@ def put(
     content_type: str = "application/json",
     if_match: str = "",
     if_none_match: bool = False,
-    metadata: Mapping[str, str] | None = None,
 ) -> str:
     """Write *key* and return its ETag. Raises ConditionFailed if *if_match* or *if_none_match* does not hold."""
     headers = {
         **wire.line.write_headers,
-        **{f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()},
         "content-type": content_type,
         "x-amz-checksum-crc32": crc.base64_of(crc.crc32(body)),
     }

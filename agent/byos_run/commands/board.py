@@ -17,7 +17,7 @@ from byos_run.bucket.wire import Wire
 from byos_run.model import S3Url
 from byos_run.node.pool import Count, Pool
 from byos_run.steps import survey
-from byos_run.steps.claim import parsed
+from byos_run.steps.documents import parsed
 from byos_run.steps.standing import STATES, Standing, standing_of
 
 _ENDED_AGAIN_S = 60.0

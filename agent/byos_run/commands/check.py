@@ -16,7 +16,7 @@ from byos_run import errors
 from byos_run.commands.tries import Checked, Tries
 from byos_run.errors import printable
 from byos_run.model import Place, S3Url, StoreSettings
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.steps import outlook, rows
 from byos_run.steps.settle import settle
 from byos_run.steps.words import sort_words

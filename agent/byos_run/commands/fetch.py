@@ -14,20 +14,16 @@ from byos_run import errors, log
 from byos_run.archive.kinds import kind_of
 from byos_run.book import Book
 from byos_run.bucket import url as s3url
-from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
+from byos_run.commands.desk import desk
 from byos_run.model import FetchSettings, Place, S3Url
 from byos_run.node import cores, scratch
-from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.steps.fetch import Fetcher, Input, fetched_line, locate
 from byos_run.steps.settle import settle_fetch
-from byos_run.terminal import Terminal
 
 if TYPE_CHECKING:
     from byos_run.commands.restore import Record
-
-_LAST_WORDS_S = 5.0
 
 USAGE = """\
 usage: byos-run fetch s3://BUCKET/KEY DIRECTORY [--store-KEY VALUE ...]
@@ -68,15 +64,8 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
     except ValueError as problem:
         raise errors.UsageError([f"the object to fetch: {problem}"]) from None
     room = _room(place.run_directory / words[1])
-    outlet = Outlet(1)
-    book = Book(lines=log.Lines(outlet, terminal=Terminal(1, place.environ), volume=place.volume))
-    session = Session(settings=store, place=place)
-    session.tell = book.lines.detail
-
-    def wire_of(bucket: str) -> Wire:
-        return session.wire(bucket, stop=stop)
-
-    try:
+    with desk(store, place=place, stop=stop, descriptor=1) as here:
+        book, wire_of = here.book, here.wire
         record = _record_of(source, wire_of(source.bucket))
         if record is not None:
             _restore(record, wire=wire_of(source.bucket), settings=settings, room=room, book=book)
@@ -95,9 +84,6 @@ def fetch(words: Sequence[str], *, place: Place, stop: Stop) -> int:
             book.warn(text)
         for item in fetched:
             book.log.info(fetched_line(item))
-    finally:
-        session.close()
-        outlet.close(within_s=_LAST_WORDS_S)
     return 0
 
 

@@ -22,7 +22,7 @@ from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.errors import printable
 from byos_run.model import Place, S3Url, StoreSettings
-from byos_run.node.pool import Stop
+from byos_run.node.stop import Stop
 from byos_run.steps import design, kit_texts
 from byos_run.steps.design import Points
 from byos_run.steps.kinds import S3PREFIX, S3URL

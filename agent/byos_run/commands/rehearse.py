@@ -25,20 +25,20 @@ from byos_run.bucket import objects
 from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.commands import result, stand_in
+from byos_run.commands.desk import voice
 from byos_run.commands.kit import Kit, Slot, kit_in
 from byos_run.commands.slots import Run, run_all
 from byos_run.model import Job, Place, S3Url, StoreSettings
 from byos_run.node import cores, process, workspace
-from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Pool, Stop
+from byos_run.node.pool import Pool
+from byos_run.node.stop import Stop
 from byos_run.steps import fetch, solve, table
-from byos_run.steps.claim import parsed
+from byos_run.steps.documents import parsed
 from byos_run.steps.sources import read_table
 from byos_run.steps.table import Row, Table
 from byos_run.steps.words import sort_words
 from byos_run.terminal import Terminal
 
-_LAST_WORDS_S = 5.0
 _LOOKS_AT_ONCE = 16
 _PATIENCE_S = 30.0
 _NAMED = 50
@@ -100,11 +100,9 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
     program = stand_in.find_program(asked.store, place.environ.get("PATH", os.defpath)) if asked.store else ""
     kit = kit_in(place, arguments=asked.arguments, slot=asked.slot)
     found = table.parse(read_table(place.run_directory / asked.table), name=asked.table)
-    outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
     screen = result.Shown(Terminal(1, place.environ), show, slot=asked.slot, is_quiet=asked.as_json or place.volume < 0)
     try:
-        with ExitStack() as stack:
+        with voice(place) as book, ExitStack() as stack:
             base = _base(asked, place)
             stack.callback(workspace.remove_if_empty, base)
             stores = stack.enter_context(_Stores(place, stop))
@@ -124,8 +122,6 @@ def rehearse(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[
         show(screen.end(runs, as_json=asked.as_json))
     except OSError as error:
         raise errors.NodeUnfit(f"{error.filename or 'this machine'}: {error.strerror}") from error
-    finally:
-        outlet.close(within_s=_LAST_WORDS_S)
     if stop.asked:
         raise errors.Stopped(f"stopped by {stop.reason} before all runs had ended")
     return 0 if all(run.passed for run in runs) else 1

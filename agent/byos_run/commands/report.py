@@ -12,28 +12,26 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
 from byos_run import errors, log
-from byos_run.book import Book
 from byos_run.bucket import objects
-from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
+from byos_run.commands.desk import desk, no_run
 from byos_run.model import Place, ReportSettings, S3Url
-from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Count, Pool, Stop
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
 from byos_run.page.doe import Doe, doe_page
 from byos_run.page.facts import Facts, facts_of
 from byos_run.page.fold import failures, totals
-from byos_run.steps import rows, survey, table
-from byos_run.steps.claim import parsed
+from byos_run.steps import survey
+from byos_run.steps.documents import parsed
 from byos_run.steps.settle import settle_report
 from byos_run.steps.standing import Standing, standing_of
 from byos_run.steps.words import sort_words
-from byos_run.terminal import Terminal
 
-_LAST_WORDS_S = 5.0
 _LOOKS_AT_ONCE = 24
 _PATIENCE_S = 30.0
 _FILE = "byos-report.html"
@@ -82,21 +80,15 @@ def report(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked, keys = _asked(words, place)
     prices, store = settle_report(arguments=keys, place=place)
-    outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
-    session = Session(settings=store, place=place)
-    session.tell = book.lines.detail
-    try:
-        wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=min(store.patience_s, _PATIENCE_S))
-        parameters = _parameters(asked, place, session, stop=stop)
-        with book.phase("report") as count, Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
-            found = list(survey.runs_below(wire, asked.top, look=_Looking(wire, count).look, pool=pool))
+    with desk(store, place=place, stop=stop) as here:
+        wire = here.wire(asked.top.bucket).until(patience_s=min(store.patience_s, _PATIENCE_S))
+        rows = here.table(asked.table).rows if asked.table else ()
+        with here.book.phase("report") as count, Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
+            look = partial(_look, wire=wire, count=count)
+            found = list(survey.runs_below(wire, asked.top, look=look, pool=pool))
         _refuse(asked, found)
-        doe = _doe(asked, found, parameters, prices=prices)
+        doe = _doe(asked, found, {str(row.output): row.values for row in rows}, prices=prices)
         said = _written(asked, doe, wire)
-    finally:
-        session.close()
-        outlet.close(within_s=_LAST_WORDS_S)
     show(json.dumps(_document(doe), indent=1) + "\n" if asked.as_json else f"{said}\n")
     return 0
 
@@ -116,37 +108,22 @@ def _asked(words: Sequence[str], place: Place) -> tuple[_Asked, list[str]]:
     ), given.keys  # fmt: skip
 
 
-def _parameters(asked: _Asked, place: Place, session: Session, *, stop: Stop) -> dict[str, dict[str, str]]:
-    """Output prefix → the further columns of its row."""
-    if not asked.table:
-        return {}
-    data = rows.content(
-        asked.table, place.run_directory, lambda url: rows.object_of(session.wire(url.bucket, stop=stop), url)
-    )
-    return {str(row.output): row.values for row in table.parse(data, name=asked.table).rows}
-
-
-class _Looking:
-    def __init__(self, wire: Wire, count: Count) -> None:
-        self._wire = wire
-        self._count = count
-
-    def look(self, prefix: S3Url) -> Facts | None:
-        """What the bucket tells of the run at *prefix*; None if there is none."""
-        self._wire.stop.check()
-        status = objects.get(self._wire, f"{prefix.key}_byos/status.json")
-        manifest = objects.get(self._wire, f"{prefix.key}_byos/manifest.json")
-        if status is None and manifest is None:
-            return None
-        self._count.add(files=1, bytes_in=len(manifest.body) if manifest else 0)
-        heartbeat = parsed(status.body) if status else {}
-        standing = standing_of(prefix, heartbeat, age_s=status.age_s if status else 0.0)
-        if manifest is None:
-            return _unfinished(standing, heartbeat)
-        facts = facts_of(parsed(manifest.body), place=str(prefix))
-        # What came after the manifest (an incomplete purge: 76) only the last heartbeat tells.
-        code = standing.exit_code if standing.has_ended and not facts.exit_code else facts.exit_code
-        return replace(facts, exit_code=code, whose=facts.whose if code == facts.exit_code else "byos-run's")
+def _look(prefix: S3Url, *, wire: Wire, count: Count) -> Facts | None:
+    """What the bucket tells of the run at *prefix*; None if there is none."""
+    wire.stop.check()
+    status = objects.get(wire, f"{prefix.key}_byos/status.json")
+    manifest = objects.get(wire, f"{prefix.key}_byos/manifest.json")
+    if status is None and manifest is None:
+        return None
+    count.add(files=1, bytes_in=len(manifest.body) if manifest else 0)
+    heartbeat = parsed(status.body) if status else {}
+    standing = standing_of(prefix, heartbeat, age_s=status.age_s if status else 0.0)
+    if manifest is None:
+        return _unfinished(standing, heartbeat)
+    facts = facts_of(parsed(manifest.body), place=str(prefix))
+    # What came after the manifest (an incomplete purge: 76) only the last heartbeat tells.
+    code = standing.exit_code if standing.has_ended and not facts.exit_code else facts.exit_code
+    return replace(facts, exit_code=code, whose=facts.whose if code == facts.exit_code else "byos-run's")
 
 
 def _unfinished(standing: Standing, heartbeat: Mapping[str, Any]) -> Facts:
@@ -163,7 +140,7 @@ def _unfinished(standing: Standing, heartbeat: Mapping[str, Any]) -> Facts:
 
 def _refuse(asked: _Asked, found: Sequence[Facts]) -> None:
     if not found:
-        raise errors.MissingInput(f"{asked.top} holds no run", hint="is the prefix spelled as in the bucket?")
+        raise no_run(asked.top)
     if asked.publish and [run.place for run in found] == [str(asked.top)]:
         raise errors.UsageError(
             [f"{asked.top} is one run, which has its own page there: {asked.top}_byos/report.html"],
@@ -174,6 +151,7 @@ def _refuse(asked: _Asked, found: Sequence[Facts]) -> None:
 def _doe(
     asked: _Asked, found: Sequence[Facts], parameters: Mapping[str, Mapping[str, str]], *, prices: ReportSettings
 ) -> Doe:
+    """*parameters*: output prefix → the further columns of its row."""
     runs = [
         replace(
             run,

@@ -37,7 +37,7 @@ from byos_run.node.stage import Stage, is_ours_alone
 from byos_run.node.tree import scan
 from byos_run.steps import inventory, verify
 from byos_run.steps.bring import Bringer, part_name
-from byos_run.steps.claim import parsed
+from byos_run.steps.documents import parsed
 from byos_run.steps.entries import Entry, entries_of
 from byos_run.steps.inherited import Inherited, inherited, number
 

@@ -11,21 +11,19 @@ from collections.abc import Sequence
 from typing import Callable
 
 from byos_run import errors, log
-from byos_run.book import Book
 from byos_run.bucket import url as s3url
-from byos_run.bucket.session import Session
 from byos_run.commands.board import Board
+from byos_run.commands.desk import Desk, desk, no_run
 from byos_run.commands.standings import Asked, Shown
 from byos_run.model import Place, S3Url
-from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Count, Pool, Stop
-from byos_run.steps import rows, survey, table
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
+from byos_run.steps import survey
 from byos_run.steps.settle import settle_store
 from byos_run.steps.standing import Standing
 from byos_run.steps.words import sort_words
 from byos_run.terminal import Terminal
 
-_LAST_WORDS_S = 5.0
 _LOOKS_AT_ONCE = 24
 _EVERY_S = 5.0
 _PATIENCE_S = 30.0
@@ -66,21 +64,16 @@ def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
     asked, keys = _asked(words)
     settings = settle_store(arguments=keys, place=place, command="status")
     shown = Shown(asked, Terminal(1, place.environ), show)
-    outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
-    session = Session(settings=settings, place=place)
-    session.tell = book.lines.detail
     standings: list[Standing] = []
+    patience_s = settings.patience_s if asked.watch or asked.wait else min(settings.patience_s, _PATIENCE_S)
     try:
-        patience_s = settings.patience_s if asked.watch or asked.wait else min(settings.patience_s, _PATIENCE_S)
-        wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=patience_s)
-        with Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
-            expected = _expected(asked, place, session, stop=stop, warn=book.warn)
-            board = Board(wire, asked.top, expected=expected, pool=pool)
-            with book.phase("status") as count:
+        with desk(settings, place=place, stop=stop) as here, Pool(name="look", width=_LOOKS_AT_ONCE) as pool:
+            wire = here.wire(asked.top.bucket).until(patience_s=patience_s)
+            board = Board(wire, asked.top, expected=_expected(asked, here), pool=pool)
+            with here.book.phase("status") as count:
                 standings = board.look(count)
             if not standings and not (asked.watch or asked.wait):
-                raise errors.MissingInput(f"{asked.top} holds no run", hint="is the prefix spelled as in the bucket?")
+                raise no_run(asked.top)
             while not shown.is_last(standings):
                 if stop.wait(asked.every_s):
                     break
@@ -88,9 +81,6 @@ def status(words: Sequence[str], *, place: Place, stop: Stop, show: Callable[[st
     except errors.Stopped:
         if asked.wait or not asked.watch:
             raise
-    finally:
-        session.close()
-        outlet.close(within_s=_LAST_WORDS_S)
     if asked.wait and stop.asked:
         raise errors.Stopped(f"stopped by {stop.reason} before all runs had ended")
     return 1 if any(item.state in ("stale", "failed", "unknown") for item in standings) else 0
@@ -116,17 +106,13 @@ def _asked(words: Sequence[str]) -> tuple[Asked, list[str]]:
     ), given.keys  # fmt: skip
 
 
-def _expected(
-    asked: Asked, place: Place, session: Session, *, stop: Stop, warn: Callable[[str], None]
-) -> frozenset[S3Url]:
+def _expected(asked: Asked, here: Desk) -> frozenset[S3Url]:
     """The output prefixes of the table, as far as they lie below the prefix that is looked at."""
     if not asked.table:
         return frozenset()
-    data = rows.content(
-        asked.table, place.run_directory, lambda url: rows.object_of(session.wire(url.bucket, stop=stop), url)
-    )
-    outputs = frozenset(row.output for row in table.parse(data, name=asked.table).rows)
+    outputs = frozenset(row.output for row in here.table(asked.table).rows)
     inside = frozenset(output for output in outputs if s3url.holds(asked.top, output))
     if inside != outputs:
-        warn(f"{log.count(len(outputs - inside), 'row')} of the table lie elsewhere than below {asked.top}: not shown")
+        elsewhere = log.count(len(outputs - inside), "row")
+        here.book.warn(f"{elsewhere} of the table lie elsewhere than below {asked.top}: not shown")
     return inside

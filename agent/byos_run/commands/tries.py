@@ -19,7 +19,8 @@ from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
 from byos_run.model import Job, Place
 from byos_run.node import licence, mpi, neighbour, scratch, volumes
-from byos_run.node.pool import Pool, Stop
+from byos_run.node.pool import Pool
+from byos_run.node.stop import Stop
 from byos_run.steps import claim, fetch, outlook, solve
 from byos_run.steps.fetch import Input
 

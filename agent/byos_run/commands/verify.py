@@ -17,23 +17,20 @@ from typing import Any, Callable
 
 from byos_run import errors, log
 from byos_run.archive.plan import safe_path
-from byos_run.book import Book
 from byos_run.bucket import objects, ranges
-from byos_run.bucket.session import Session
 from byos_run.bucket.wire import Wire
+from byos_run.commands.desk import desk, no_run
 from byos_run.errors import printable
 from byos_run.model import Place, S3Url
-from byos_run.node.outlet import Outlet
-from byos_run.node.pool import Count, Pool, Stop
+from byos_run.node.pool import Count, Pool
+from byos_run.node.stop import Stop
 from byos_run.steps import bring, survey, verify
-from byos_run.steps.claim import parsed
+from byos_run.steps.documents import parsed
 from byos_run.steps.entries import Entry
 from byos_run.steps.settle import settle_store
 from byos_run.steps.verify import Asked, Problem, Prove, Verified
 from byos_run.steps.words import sort_words
-from byos_run.terminal import Terminal
 
-_LAST_WORDS_S = 5.0
 _RUNS_AT_ONCE = 8
 _LOOKS_AT_ONCE = 16
 _NAMED = 20
@@ -86,19 +83,11 @@ def verify_runs(words: Sequence[str], *, place: Place, stop: Stop, show: Callabl
     """*show* writes to standard output. Returns the exit code. Raises ByosError."""
     asked, keys = _asked(words, place)
     store = settle_store(arguments=keys, place=place, command="verify")
-    outlet = Outlet(2)
-    book = Book(lines=log.Lines(outlet, terminal=Terminal(2, place.environ), volume=place.volume))
-    session = Session(settings=store, place=place)
-    session.tell = book.lines.detail
-    try:
-        wire = session.wire(asked.top.bucket, stop=stop).until(patience_s=min(store.patience_s, _PATIENCE_S))
-        with book.phase("verify") as count:
-            found = _Verifying(wire, asked, count).all()
-    finally:
-        session.close()
-        outlet.close(within_s=_LAST_WORDS_S)
+    with desk(store, place=place, stop=stop) as here, here.book.phase("verify") as count:
+        wire = here.wire(asked.top.bucket).until(patience_s=min(store.patience_s, _PATIENCE_S))
+        found = _Verifying(wire, asked, count).all()
     if not found:
-        raise errors.MissingInput(f"{asked.top} holds no run", hint="is the prefix spelled as in the bucket?")
+        raise no_run(asked.top)
     found.sort(key=lambda run: run.prefix)
     show(json.dumps(_document(found, asked), indent=1) + "\n" if asked.as_json else _text(found, asked, place.volume))
     return 0 if all(run.is_whole for run in found) else NOT_WHOLE

@@ -34,6 +34,7 @@ from byos_run.node.shim import Kin
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
 _START_S = 30.0
+_KILL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ class Running:
         """For launchers that are shell scripts: their own children are in their group, the ranks are not."""
         signal_group(self.launcher, number)
 
-    def kill_all(self, *, within_s: float = 30.0) -> None:
-        """KILL until nobody is left, looked at twice; who is still there after *within_s* is in ``survivors``."""
-        until = time.monotonic() + within_s
+    def kill_all(self) -> None:
+        """KILL until nobody is left, looked at twice; who is still there after half a minute is in ``survivors``."""
+        until = time.monotonic() + _KILL_S
         pause_s, quiet = 0.001, 0
         ended: set[int] = set()
         while quiet < 2 and time.monotonic() < until:

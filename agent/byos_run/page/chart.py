@@ -104,7 +104,7 @@ def dots(title: str, points: Sequence[tuple[float, float, str]]) -> Markup:
     )  # fmt: skip
 
 
-def histogram(title: str, values: Sequence[float], *, unit: Unit, kind: str, note: str = "") -> Markup:
+def histogram(title: str, values: Sequence[float], *, unit: Unit, kind: str, note: str) -> Markup:
     """How often which value."""
     if not values:
         return NOTHING
@@ -128,7 +128,7 @@ def histogram(title: str, values: Sequence[float], *, unit: Unit, kind: str, not
     whole = Unit("number", lambda value: f"{value:.0f}" if value == int(value) else "")
     return tag(
         "figure", tag("h3", title), _framed(_svg(title, _grid(), bars), x=(low, high), x_unit=unit, y=(0, top), unit=whole),
-        tag("figcaption", note, class_="note") if note else None,
+        tag("figcaption", note, class_="note"),
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def key(entries: Iterable[tuple[str, str]]) -> Markup:
 # ---------------------------------------------------------------- parts
 
 
-def thinned(points: Sequence[Point], *, most: int = MOST_POINTS) -> list[Point]:
+def thinned(points: Sequence[Point], *, most: int) -> list[Point]:
     """At most *most* of *points*: of each stretch the lowest and the highest, so that no peak is lost."""
     if len(points) <= most:
         return list(points)

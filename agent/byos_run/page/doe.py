@@ -13,7 +13,7 @@ from byos_run.log import count, duration, size
 from byos_run.page import chart
 from byos_run.page.chart import Bar
 from byos_run.page.facts import Facts
-from byos_run.page.fold import Failure, Lane, Totals, cost_of, failures, lanes, seconds_of, stragglers, totals, why_of
+from byos_run.page.fold import Failure, Lane, Totals, failures, lanes, seconds_of, stragglers, totals, why_of
 from byos_run.page.html import NOTHING, Child, Markup, document, tag, text
 from byos_run.page.parts import figure_cell, finder, moment, note, section, table, tile
 from byos_run.page.style import SCRIPT, STYLE
@@ -248,7 +248,7 @@ def _table(doe: Doe, told: Totals) -> Markup:
     rows = []
     for number, run in enumerate(doe.runs, 1):
         cells = _cells(run, number)
-        cells += [figure_cell(f"{cost_of(run):.2f}", cost_of(run))] if told.cost else []
+        cells += [figure_cell(f"{run.cost:.2f}", run.cost)] if told.cost else []
         cells += [text(doe.parameters.get(run.place, {}).get(name, ""), limit=60) for name in columns]
         figures = [(name, run.results.get(name)) for name in results]
         cells += ["" if value is None else figure_cell(f"{value:.6g}", value) for _, value in figures]

@@ -47,7 +47,7 @@ class Facts:
     place: str
     """``s3://BUCKET/PREFIX/``"""
     status: str
-    """complete | solver-failed | partial | interrupted; running | dead | refused of a run without a manifest."""
+    """complete | solver-failed | partial | interrupted; of a run without a manifest, also running | stale | refused | waiting."""
     exit_code: int | None = None
     whose: str = ""
     error: str = ""
@@ -103,6 +103,11 @@ class Facts:
     @property
     def core_hours(self) -> float:
         return self.cores * self.wall_s / 3600
+
+    @property
+    def cost(self) -> float:
+        """By the prices of the job file; 0 where it has none."""
+        return self.core_hours * self.price_core_hour + self.size_bytes / 1e9 * self.price_gb
 
     @property
     def saved_s(self) -> float:

@@ -86,12 +86,8 @@ def totals(runs: Sequence[Facts]) -> Totals:
         saved_core_hours=sum(run.cores * run.saved_s for run in runs) / 3600,
         input_bytes=sum(run.input_bytes for run in runs), output_bytes=sum(run.size_bytes for run in runs),
         early_bytes=sum(run.early_bytes for run in runs), files=sum(run.files for run in runs),
-        cost=sum(cost_of(run) for run in runs),
+        cost=sum(run.cost for run in runs),
     )  # fmt: skip
-
-
-def cost_of(run: Facts) -> float:
-    return run.core_hours * run.price_core_hour + run.size_bytes / 1e9 * run.price_gb
 
 
 def lanes(runs: Iterable[Facts]) -> list[Lane]:

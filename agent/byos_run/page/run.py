@@ -155,8 +155,7 @@ def _tiles(facts: Facts) -> Markup:
 def _cost(facts: Facts) -> Markup | None:
     if not facts.price_core_hour and not facts.price_gb:
         return None
-    cost = facts.core_hours * facts.price_core_hour + facts.size_bytes / 1e9 * facts.price_gb
-    return tile("Cost", f"{cost:.2f}", f"{facts.core_hours:.2f} core-hours, {facts.size_bytes / 1e9:.3g} GB")
+    return tile("Cost", f"{facts.cost:.2f}", f"{facts.core_hours:.2f} core-hours, {facts.size_bytes / 1e9:.3g} GB")
 
 
 def _timeline(facts: Facts) -> Markup:

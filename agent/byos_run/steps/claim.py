@@ -15,7 +15,6 @@ not say 404. The claim is held by heartbeats with If-Match; one that finds anoth
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import threading
 import time
@@ -32,6 +31,7 @@ from byos_run.errors import printable
 from byos_run.model import Attempt, Job, S3Url, Stop
 from byos_run.node.pool import Pool
 from byos_run.steps import inventory
+from byos_run.steps.documents import document, parsed
 from byos_run.steps.inherited import Inherited, inherited, number, still_there
 from byos_run.steps.strangers import refuse_strangers, unlisted
 
@@ -223,38 +223,6 @@ def digest_of(job: Job, inputs: Iterable[tuple[S3Url, str, str]]) -> str:
         "publish": [job.publish.what, job.publish.include, job.publish.exclude],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def document(values: Mapping[str, Any]) -> bytes:
-    """JSON for people and programs; what is in a list has a line each.
-
-    A manifest of 100,000 outputs takes the memory of its text: ``json.dumps`` with *indent* takes ten times as much.
-    """
-    body = io.BytesIO()
-
-    def write(text: str) -> None:
-        body.write(text.encode())
-
-    for at, (name, value) in enumerate(sorted(values.items())):
-        write(f"{',' if at else '{'}\n {json.dumps(name)}: ")
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            write(json.dumps(value, sort_keys=True, default=str))
-            continue
-        write("[")
-        for place, each in enumerate(value):
-            write(f"{',' if place else ''}\n  {json.dumps(each, sort_keys=True, default=str)}")
-        write("\n ]" if value else "]")
-    write("\n}\n")
-    return body.getvalue()
-
-
-def parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object in *body*; empty for anything else: what lies in a bucket is not to be trusted."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 class _Left:

@@ -20,7 +20,6 @@ from byos_run.node.pool import Pool
 
 T = TypeVar("T")
 _LEVELS = 8
-WIDTH = 16
 
 
 def place_of(text: str) -> S3Url:
