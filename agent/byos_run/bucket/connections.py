@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from byos_run.bucket.hearing import Hearing, HearingTls, Heed, connected
@@ -57,6 +57,10 @@ class Response(http.client.HTTPResponse):
     A head that is cut short is an error here; to ``http.client`` it is the end of the head.
     """
 
+    def __init__(self, sock: Hearing, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self._sock = sock
+
     def begin(self) -> None:
         """Raises OSError, HTTPException."""
         status = 100
@@ -76,6 +80,25 @@ class Response(http.client.HTTPResponse):
         asked = fields.get("connection", "").lower()
         closes = "close" in asked or (self.version == 10 and "keep-alive" not in asked)
         self.will_close = closes or (self.length is None and not self.chunked)
+
+    def fill(self, buffer: memoryview) -> tuple[int, Exception | None]:
+        """The body into *buffer*: how many bytes came, and what broke it off; too few of them: the body was cut.
+
+        A failure is returned, not raised: the bytes before it are good, and are not to be fetched again.
+        """
+        filled = 0
+        try:
+            if self.length is None or min(self.length, len(buffer)) <= io.DEFAULT_BUFFER_SIZE:
+                while filled < len(buffer) and (count := self.readinto(buffer[filled : filled + _RECEIVE_BYTES])):
+                    filled += count
+                return filled, None
+            wanted = buffer[: self.length]
+            filled = self.fp.readinto1(wanted)  # what came with the head; one as large as this leaves nothing behind
+        except (OSError, http.client.HTTPException) as error:
+            return filled, error
+        more, broken = self._sock.fill(wanted[filled:])
+        self.length -= filled + more
+        return filled + more, broken
 
 
 def _fields(head: io.BufferedIOBase) -> dict[str, str]:
@@ -175,29 +198,3 @@ def _authorization(proxy: str) -> dict[str, str]:
         return {}
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
     return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
-
-
-def _receive(response: http.client.HTTPResponse, buffer: memoryview) -> int:
-    """One receive. ``response.readinto`` makes several, and forgets what they brought when one of them fails."""
-    if response.chunked or response.length is None:
-        return response.readinto(buffer)
-    count = response.fp.readinto1(buffer[: response.length])
-    response.length -= count
-    return count
-
-
-def read_into(response: http.client.HTTPResponse, buffer: memoryview) -> tuple[int, Exception | None]:
-    """Fill *buffer* from *response*: how many bytes came, and what broke it off; fewer than its length: the body was cut.
-
-    A failure is returned, not raised: the bytes before it are good, and are not to be fetched again.
-    """
-    filled = 0
-    while filled < len(buffer):
-        try:
-            count = _receive(response, buffer[filled : filled + _RECEIVE_BYTES])
-        except (OSError, http.client.HTTPException) as error:
-            return filled, error
-        if not count:
-            break
-        filled += count
-    return filled, None

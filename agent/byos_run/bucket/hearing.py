@@ -42,17 +42,23 @@ class Heed:
     def at_most(self, idle_s: float) -> float:
         """From now on no longer than this from byte to byte. Returns the seconds of one slice."""
         self._idle_s = min(idle_s, LAST_WORDS_S) if self._wish else idle_s
-        self.moved()
+        self._until = time.monotonic() + self._idle_s
         return min(self._idle_s, _LOOK_S)
 
     def moved(self) -> None:
-        self._until = time.monotonic() + self._idle_s
-
-    def check(self, *, waited: bool) -> None:
-        """Raise TimeoutError when it is to end: whoever would try again then asks the wish itself."""
+        """Bytes have. Raise TimeoutError when the wish has grown: whoever would try again then asks it himself."""
         now = time.monotonic()
-        if waited and now >= self._until:
+        self._until = now + self._idle_s
+        self._look(now)
+
+    def waited(self) -> None:
+        """A slice, and no byte has moved. Raise TimeoutError as :meth:`moved` does, and when that was too long."""
+        now = time.monotonic()
+        if now >= self._until:
             raise TimeoutError("no answer in time")
+        self._look(now)
+
+    def _look(self, now: float) -> None:
         if now >= self._look_at:
             self._look_at = now + _LOOK_S
             if self._stop.asked + self._stop.cut > self._wish:
@@ -80,7 +86,7 @@ class Hearing(socket.socket):
             poll = select.poll()
             poll.register(self, select.POLLOUT)
             while not poll.poll(slice_s * 1000):
-                self._heed.check(waited=True)
+                self._heed.waited()
             code = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
@@ -89,24 +95,48 @@ class Hearing(socket.socket):
     def recv_into(self, buffer: Any, *more: Any) -> int:
         return self._patiently(super().recv_into, buffer, *more)
 
+    def fill(self, buffer: memoryview) -> tuple[int, OSError | None]:
+        """How many bytes came, and what broke it off; too few, and nothing did: the peer has closed.
+
+        TLS brings 16 KiB a call, so most calls of a fetch are made here, and what lies between them counts.
+        """
+        receive, heed, filled = super().recv_into, self._heed, 0
+        try:
+            while filled < len(buffer):
+                try:
+                    count = receive(buffer[filled:])
+                except TIMED_OUT:
+                    self._waited()
+                    continue
+                if not count:
+                    break
+                filled += count
+                heed.moved()
+        except OSError as error:
+            return filled, error
+        return filled, None
+
     def sendall(self, data: Any, *more: Any) -> None:
         left = memoryview(data).cast("B")
         while left:
             left = left[self._patiently(super().send, left[:_SEND_BYTES], *more) :]
 
     def _patiently(self, act: Callable[..., T], *arguments: Any) -> T:
-        self._heed.check(waited=False)
         while True:
             try:
                 done = act(*arguments)
             except TIMED_OUT:
-                unsent, self._unsent = self._unsent, self._in_kernel()
-                if unsent != self._unsent:
-                    self._heed.moved()
-                self._heed.check(waited=True)
+                self._waited()
             else:
                 self._heed.moved()
                 return done
+
+    def _waited(self) -> None:
+        unsent, self._unsent = self._unsent, self._in_kernel()
+        if unsent != self._unsent:
+            self._heed.moved()
+        else:
+            self._heed.waited()
 
     def _in_kernel(self) -> int:
         """Bytes that we have sent and the other side has not acknowledged; 0 where the kernel does not say (tcp(7), SIOCOUTQ)."""

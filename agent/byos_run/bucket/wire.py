@@ -20,12 +20,13 @@ import re
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Callable, Union
+from typing import Callable, Union, cast
 
 from byos_run import errors
-from byos_run.bucket.connections import Connections, Host, read_into
+from byos_run.bucket.connections import Connections, Host, Response
 from byos_run.bucket.hearing import LAST_WORDS_S, TIMED_OUT, Heed
 from byos_run.bucket.sign import EMPTY_SHA256, UNSIGNED, Keys, Signer, path_of, query_of
 from byos_run.errors import printable
@@ -260,7 +261,7 @@ class Wire:
 
     def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body
-    ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+    ) -> tuple[Response, http.client.HTTPConnection]:
         heed = Heed(self.broken_by)
         while True:
             connection, served_before = self._connect(heed)
@@ -285,7 +286,7 @@ class Wire:
 
     def _receive(
         self,
-        response: http.client.HTTPResponse,
+        response: Response,
         connection: http.client.HTTPConnection,
         *,
         into: memoryview | None,
@@ -293,7 +294,7 @@ class Wire:
         received, body, broken = 0, b"", None
         try:
             if into is not None and response.status < 300:
-                received, broken = read_into(response, into)
+                received, broken = response.fill(into)
                 if received == len(into):
                     response.read(
                         1
@@ -397,18 +398,16 @@ def action_of(method: str, query: Sequence[tuple[str, str]], *, key: str = "x") 
 
 def _exchange(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Body
-) -> http.client.HTTPResponse:
-    try:
+) -> Response:
+    # A store that refuses early answers and closes while we still send: the answer says more than the broken pipe.
+    with suppress(BrokenPipeError, ConnectionResetError):
         connection.request(
             method, target, body=body if len(body) or method in ("PUT", "POST") else None, headers=headers
         )
-    except (BrokenPipeError, ConnectionResetError):
-        # A store that refuses early answers and closes while we still send: the answer says more than the broken pipe.
-        return connection.getresponse()
-    return connection.getresponse()
+    return cast(Response, connection.getresponse())
 
 
-def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
+def _headers_of(response: Response) -> dict[str, str]:
     return dict(response.getheaders())
 
 
