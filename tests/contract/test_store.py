@@ -61,7 +61,7 @@ def test_any_key_comes_back(wire, key):
 
 def test_a_wrong_checksum_stores_nothing(wire):
     """The store itself refuses a body whose CRC-32 is not the one in the header."""
-    from byos_run.bucket.wire import Transient
+    from byos_run.bucket.answers import Transient
 
     with pytest.raises(Transient):
         wire.attempt("PUT", "wrong", headers={"x-amz-checksum-crc32": crc.base64_of(1)}, body=b"content")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from byos_run import errors
+from byos_run.bucket.answers import Transient
 from byos_run.bucket.sign import Keys
-from byos_run.bucket.wire import Transient
 from byos_run.errors import printable
 from byos_run.model import Place, StoreSettings
 

@@ -10,7 +10,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_plus
 
 from byos_run import crc, errors
-from byos_run.bucket.wire import Answer, Wire
+from byos_run.bucket.answers import Answer
+from byos_run.bucket.wire import Wire
 
 
 @dataclass(frozen=True)

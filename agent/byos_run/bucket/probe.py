@@ -19,8 +19,9 @@ from email.utils import parsedate_to_datetime
 
 from byos_run import crc, errors
 from byos_run.bucket import objects
+from byos_run.bucket.answers import Answer
 from byos_run.bucket.ranges import TAIL_BYTES, open_object
-from byos_run.bucket.wire import Answer, Wire
+from byos_run.bucket.wire import Wire
 from byos_run.model import Pool, S3Url
 
 _BODY = b"byos-run was here\n"

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Mapping
 
 from byos_run import errors
+from byos_run.bucket.answers import Answer, Transient
 from byos_run.bucket.buffers import Buffers
-from byos_run.bucket.wire import Answer, Transient, Wire
+from byos_run.bucket.wire import Wire
 from byos_run.model import S3Url
 
 TAIL_BYTES = 1 << 20

@@ -20,10 +20,11 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from byos_run import errors
+from byos_run.bucket.answers import Transient
 from byos_run.bucket.connections import Connections, Host
 from byos_run.bucket.credentials import botocore_session, chained_source, plain_source
 from byos_run.bucket.sign import Keys, Signer, masked
-from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Transient, Wire
+from byos_run.bucket.wire import Clock, Limits, Line, Throttle, Wire
 from byos_run.errors import printable
 from byos_run.model import Place, Stop, StoreSettings
 

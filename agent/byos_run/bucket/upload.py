@@ -29,8 +29,9 @@ from urllib.parse import unquote_plus
 
 from byos_run import crc, errors
 from byos_run.bucket import objects
+from byos_run.bucket.answers import Answer, Transient
 from byos_run.bucket.buffers import Buffers
-from byos_run.bucket.wire import Answer, Transient, Wire
+from byos_run.bucket.wire import Wire
 from byos_run.model import Identity, Pool, Tally
 from byos_run.uploads import Begun, PartSent, Uploads
 

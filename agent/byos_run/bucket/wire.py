@@ -16,7 +16,6 @@ import hashlib
 import http.client
 import math
 import random
-import re
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -26,47 +25,13 @@ from email.utils import parsedate_to_datetime
 from typing import Callable, Union, cast
 
 from byos_run import errors
+from byos_run.bucket.answers import Answer, Transient, error_of
 from byos_run.bucket.connections import Connections, Host, Response
 from byos_run.bucket.hearing import LAST_WORDS_S, TIMED_OUT, Heed
 from byos_run.bucket.sign import EMPTY_SHA256, UNSIGNED, Keys, Signer, path_of, query_of
-from byos_run.errors import printable
 from byos_run.model import Stop
 
 Body = Union[bytes, bytearray, memoryview]
-
-_TRY_AGAIN_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-_TRY_AGAIN_CODES = frozenset(
-    {"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "BadDigest", "XAmzContentChecksumMismatch",
-     "XAmzContentSHA256Mismatch",
-     "IncompleteBody", "OperationAborted", "ServerBusy", "TooManyRequests"}
-)  # fmt: skip
-# Unknown key ids come as 403 or 404 and bad tokens as 400 or 403, by store.
-_CREDENTIAL_CODES = frozenset(
-    {"XAdminUserNotFound", "InvalidToken", "ExpiredToken", "InvalidAccessKeyId", "InvalidTokenId", "TokenRefreshRequired",
-     "ExpiredTokenException", "AuthorizationHeaderMalformed", "InvalidSecurity", "NotSignedUp"}
-)  # fmt: skip
-_STALE_CODES = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidTokenId"}
-)
-
-
-class Transient(Exception):
-    """It may go well another time; *received* bytes of the answer had arrived."""
-
-    def __init__(self, message: str, *, received: int = 0, answered: bool = False, error_code: str = "") -> None:
-        super().__init__(message)
-        self.received = received
-        self.answered = answered
-        """The store answered: it is reachable, only not willing."""
-        self.error_code = error_code
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -229,18 +194,19 @@ class Wire:
         if answer.status >= 300:
             if self._outdated(answer, keys=keys, offset_s=offset_s, region=region):
                 raise Transient("the clock, the credentials or the region were put right; signing anew", answered=True)
-            raise self._error(answer, method=method, key=key, query=query)
+            raise error_of(
+                answer, method=method, bucket=line.bucket, key=key, query=query, address=self.host.address
+            )  # fmt: skip
         return answer
 
     def _outdated(self, answer: Answer, *, keys: Keys, offset_s: float, region: str) -> bool:
         """Refused for what it was signed with, and there is better now."""
-        code = _element(answer.body, "Code")
-        if code == "RequestTimeTooSkewed" or (answer.status == 403 and not answer.body):
+        if answer.blames_clock:
             return self.line.clock.correct(answer.headers.get("date", ""), signed_with_s=offset_s)
-        if answer.status == 400 and (there := _region_of(answer)) not in ("", region):
-            self.line.signer.region = there
+        if answer.status == 400 and answer.region not in ("", region):
+            self.line.signer.region = answer.region
             return True
-        return code in _STALE_CODES and self.line.renew(keys)
+        return answer.blames_stale_keys and self.line.renew(keys)
 
     def _pause_for(self, count: int, *, asked: bool) -> None:
         """Raises Stopped when the wish to stop grew since the request began: a slow link must not hold up a deadline.
@@ -315,32 +281,6 @@ class Wire:
             self.line.connections.give_back(connection)
         return Answer(response.status, _headers_of(response), body)
 
-    def _error(self, answer: Answer, *, method: str, key: str, query: Sequence[tuple[str, str]]) -> Exception:
-        code = _element(answer.body, "Code") or answer.headers.get("x-minio-error-code", "")
-        text = _element(answer.body, "Message") or answer.headers.get("x-minio-error-desc", "").strip('"')
-        where = f"s3://{self.line.bucket}/{printable(key)}"
-        said = f"{answer.status} {code}".strip()
-        if code in _CREDENTIAL_CODES or answer.status in (401, 403):
-            action = action_of(method, query, key=key)
-            return _refused(code, f"{action} on {where} refused: {said}", text=text, status=answer.status)
-        if answer.status == 404:
-            return errors.NoSuchObject(
-                f"bucket {self.line.bucket!r} does not exist" if code == "NoSuchBucket" else f"{where} does not exist",
-                status=404, error_code=code or "NoSuchKey",
-            )  # fmt: skip
-        if answer.status == 412 or (answer.status == 409 and code == "ConditionalRequestConflict"):
-            return errors.ConditionFailed(f"{where} was changed by another", status=answer.status, error_code=code)
-        if answer.status in _TRY_AGAIN_STATUS or code in _TRY_AGAIN_CODES:
-            return Transient(f"{self.host.address}: {said}", answered=True, error_code=code)
-        if answer.status in (301, 307):
-            return errors.StoreRefused(
-                f"bucket {self.line.bucket!r} is not at {self.host.address}: {said}", status=answer.status, error_code=code,
-                hint=f"it lies in region {_region_of(answer) or '?'!r}; on AWS leave store.endpoint_url empty",
-            )  # fmt: skip
-        return errors.StoreRefused(
-            f"{method} {where} refused: {said} {printable(text)[:200]}".rstrip(), status=answer.status, error_code=code
-        )
-
 
 class Trials:
     """How long one request is tried, and how long it waits between."""
@@ -386,16 +326,6 @@ class Trials:
             self._wire.stop.check()
 
 
-def action_of(method: str, query: Sequence[tuple[str, str]], *, key: str = "x") -> str:
-    """The IAM action that a request needs."""
-    names = {name for name, _ in query}
-    if not key:
-        return "s3:ListBucket"
-    if method == "DELETE":
-        return "s3:AbortMultipartUpload" if "uploadId" in names else "s3:DeleteObject"
-    return "s3:PutObject" if method in ("PUT", "POST") else "s3:GetObject"
-
-
 def _exchange(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Body
 ) -> Response:
@@ -409,32 +339,6 @@ def _exchange(
 
 def _headers_of(response: Response) -> dict[str, str]:
     return dict(response.getheaders())
-
-
-def _refused(code: str, message: str, *, text: str, status: int) -> Exception:
-    hints = {
-        "RequestTimeTooSkewed": "the node's clock is wrong; set it, or ask the platform to",
-        "SignatureDoesNotMatch": "the secret key does not belong to the access key id",
-        "InvalidAccessKeyId": "the store does not know this access key id",
-        "XAdminUserNotFound": "the store does not know this access key id",
-        "ExpiredToken": "the session token has expired",
-    }
-    return errors.AccessRefused(message, hint=hints.get(code, printable(text)[:200]), status=status, error_code=code)
-
-
-def _region_of(answer: Answer) -> str:
-    """Which one the store says that the bucket is in; a HEAD has no body to say it."""
-    told = answer.headers.get("x-amz-bucket-region", "") or _element(answer.body, "Region")
-    return told if re.fullmatch(r"[a-z0-9-]{1,40}", told) else ""
-
-
-def _element(body: bytes, name: str) -> str:
-    found = re.search(rb"<" + name.encode() + rb">([^<]{0,500})</", body[:65536])
-    if not found:
-        return ""
-    from html import unescape  # an XML library's knows no &#34;
-
-    return unescape(found.group(1).decode("utf-8", "replace"))
 
 
 def _reason(error: BaseException) -> str:

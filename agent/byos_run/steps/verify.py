@@ -20,8 +20,9 @@ from typing import Any, Callable
 from byos_run import crc, errors
 from byos_run.archive.inflate import Damaged
 from byos_run.bucket import objects, ranges
+from byos_run.bucket.answers import Transient
 from byos_run.bucket.objects import Listed
-from byos_run.bucket.wire import Transient, Wire
+from byos_run.bucket.wire import Wire
 from byos_run.errors import line_of, printable
 from byos_run.model import ByteSource, S3Url, Tally
 from byos_run.node.pool import Pool
