@@ -223,7 +223,8 @@ def _outputs(manifest: Mapping[str, Any], *, files: int, room_bytes: int) -> Mar
     rows = fitting(map(_file_row, largest), room_bytes=room_bytes)
     lacks = f"The {len(rows):,} largest of {files:,}; _byos/manifest.json lists all."
     if len(rows) == files:
-        rows, lacks = [_file_row(file) for file in sorted(largest, key=lambda file: file.path)], ""
+        by_path = sorted(range(files), key=lambda number: largest[number].path)
+        rows, lacks = [rows[number] for number in by_path], ""
     heads = [("Path", "path"), ("Bytes", "n"), ("CRC-32", ""), ("Written", "n"), ("Sent in", "n")]
     shown = table(heads, rows, name="outputs", label="outputs")
     return section(f"Outputs: {count(files, 'file')}", finder("outputs", what="Find a file"), shown, note(lacks))
