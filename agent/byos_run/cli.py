@@ -189,16 +189,13 @@ def _asks_for_help(words: Sequence[str]) -> bool:
 
 
 def _stop() -> Stop:
-    """Signals become a wish to stop; one that was ignored at our start (nohup) stays ignored."""
+    """Signals become a wish to stop."""
     import signal
 
-    from byos_run.node.stop import Stop
+    from byos_run.node.stop import Stop, hear_signals
 
     stop = Stop()
-    for name in _STOPPING:
-        number = getattr(signal, f"SIG{name}")
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _frame: stop.ask(signal.Signals(received).name))
+    hear_signals(stop, [getattr(signal, f"SIG{name}") for name in _STOPPING])
     return stop
 
 

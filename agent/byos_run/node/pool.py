@@ -150,8 +150,12 @@ class Every:
         while not self._over.wait(self._seconds):
             self._action()
 
-    def __enter__(self) -> Every:
+    def start(self) -> None:
+        """For as long as the process lives."""
         self._thread.start()
+
+    def __enter__(self) -> Every:
+        self.start()
         return self
 
     def __exit__(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import os
 import select
+import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from byos_run.errors import Stopped
+from byos_run.node.pool import Every
 
 _LONGEST_POLL_S = 1e6
 """``poll`` takes its milliseconds as a C int: 24.8 days."""
+_HEARD_EVERY_S = 0.5
 
 
 class Stop:
@@ -40,7 +43,10 @@ class Stop:
         os.write(self._pipes[0][1], b"!")
         if len(self._reasons) > 1:
             os.write(self._pipes[1][1], b"!")
-        if self._raises and threading.current_thread() is threading.main_thread():
+
+    def interrupt(self) -> None:
+        """For the signal handler, once it has asked: what is to be heard at once is left."""
+        if self._raises and self._reasons:
             raise KeyboardInterrupt  # which libraries do not take for a failure that they might try again
 
     def ask_once(self, reason: str) -> None:
@@ -116,6 +122,34 @@ class Stop:
     def within(self, seconds: float) -> UnlessCut:
         """The same, and cut when so many *seconds* have passed."""
         return UnlessCut(self, seconds=seconds)
+
+
+def hear_signals(stop: Stop, numbers: Iterable[int]) -> None:
+    """From now on these signals ask; one that was ignored at our start (nohup) stays ignored. Once, from the main thread.
+
+    Python runs handlers in its main thread alone, and not while that waits for a lock, if the signal came just before it began
+    to, or to another thread (docs.python.org, "signal": execution of handlers). What the interpreter writes to the wakeup
+    descriptor as soon as a signal comes is therefore read by a thread as well.
+    """
+    came, wakeup = os.pipe()
+    for descriptor in (came, wakeup):
+        os.set_blocking(descriptor, False)
+    heard = {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+
+    def hear() -> None:
+        with suppress(BlockingIOError):
+            for number in dict.fromkeys(os.read(came, 64)):  # two of a kind that both wait are one
+                if number in heard:
+                    stop.ask(signal.Signals(number).name)
+
+    def handle(*_: object) -> None:
+        hear()
+        stop.interrupt()
+
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    for number in heard:
+        signal.signal(number, handle)
+    Every(_HEARD_EVERY_S, hear, name="signals").start()
 
 
 def _close(*descriptors: int) -> None:
