@@ -170,7 +170,7 @@ def run_byos(
 ) -> Callable[..., runs.Ran]:
     """Runs the shipped file in a fresh run directory and returns what came of it (tests.kit.runs.Ran).
 
-    run_byos(job, *arguments, path=mpich, platform=True, env={...}, config="...", store=None, directory=..., timeout_s=60)
+    run_byos(job, *arguments, path=mpich, platform=True, env={...}, config="...", store=None, directory=..., timeout_s=240)
     """
     made: list[Path] = []
 
@@ -183,7 +183,7 @@ def run_byos(
         config: str | None = None,
         store: Store | None = None,
         directory: Path | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = 240,
     ) -> runs.Ran:
         if directory is None:
             directory = tmp_path / f"run-{len(made) + 1}"

@@ -57,6 +57,11 @@ def send(tmp_path):
     return go
 
 
+def hasty(fault):
+    """Not waiting long where nothing comes."""
+    return {"idle_timeout_s": 1.0} if isinstance(fault, Stall) else {}
+
+
 @contextmanager
 def nothing_left(bucket):
     """Unfinished uploads of the object, as MinIO tells them: by exact key."""
@@ -72,7 +77,7 @@ def assert_acknowledged(done, content):
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_put_survives_what_passes(bucket, tmp_path, send, fault):
     """Two tries fail; the object is there, acknowledged by its checksum."""
-    with through(bucket, tmp_path, Rule(fault, method="PUT", nth=(1, 2)), first_contact_s=5.0) as way:
+    with through(bucket, tmp_path, Rule(fault, method="PUT", nth=(1, 2)), first_contact_s=30.0, **hasty(fault)) as way:
         assert_acknowledged(send(way, SMALL), SMALL)
 
     assert SMALL == bucket.get("out/x")
@@ -84,7 +89,7 @@ def test_an_upload_in_parts_survives_what_passes(bucket, tmp_path, send, fault, 
     """Each of its requests may fail: the object is whole, acknowledged, and no other upload of it is left open."""
     with (
         nothing_left(bucket),
-        through(bucket, tmp_path, Rule(fault, nth=(1,), **request_), first_contact_s=5.0) as way,
+        through(bucket, tmp_path, Rule(fault, nth=(1,), **request_), first_contact_s=30.0, **hasty(fault)) as way,
     ):
         assert_acknowledged(send(way, LARGE), LARGE)
 

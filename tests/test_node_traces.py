@@ -81,21 +81,23 @@ def test_a_killed_agents_shared_memory_goes_with_its_shim(
     tmp_path, shipped_file, minio_store, bucket, run_environ, mpich
 ):
     """The shim, which ends the ranks, is the last that knows of it."""
-    from tests.kit import runs
+    from tests.kit import alive, runs
     from tests.scenarios.test_whole_run import job
 
-    before = set(MEMORY.glob("mpich_shm_*"))
     program = str(Path(__file__).parent / "solvers" / "mpi_rank.py")
     asked = job(bucket, f"exec mpirun -np 3 python {program} waits")
     runs.lay_out(tmp_path / "run", file=shipped_file, store=minio_store, job=asked)
     with runs.started(tmp_path / "run", env=run_environ(path=mpich)) as process:
-        until = time.monotonic() + 30
-        while not (made := set(MEMORY.glob("mpich_shm_*")) - before):
+        until = time.monotonic() + 120
+        made: set[str] = set()
+        while not made:  # of this run alone: other tests have theirs at the same time
             assert time.monotonic() < until, process.poll()
+            for pid, _ in alive.processes(tmp_path / "run", temporary=tmp_path):
+                made |= {path for path in mapped(pid).shared_memory if "/mpich_shm_" in path}
             time.sleep(0.02)
         time.sleep(0.2)
         process.kill()
         process.wait()
-        while made & set(MEMORY.glob("mpich_shm_*")):
+        while any(map(os.path.exists, made)):
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -106,7 +106,7 @@ def run(probe: Path, tmp_path: Path) -> Run:
 
 def said(process: subprocess.Popen[str]) -> str:
     """What a process that must end well printed."""
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
     assert error == ""
     return out
@@ -329,7 +329,7 @@ print(json.dumps([json.load(open(there + "/index.json")), stat.S_IMODE(os.stat(t
 def test_a_traceback_shows_our_lines(run: Run) -> None:
     """Although our modules are on no disk."""
     process = run("1 / 0")
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
 
     assert "exec(sys.argv[1], here)" in error
     assert error.splitlines()[-1] == "ZeroDivisionError: division by zero"
@@ -343,7 +343,7 @@ def test_a_traceback_shows_our_lines(run: Run) -> None:
 def test_ends(run: Run, tmp_path: Path, text: str, code: int) -> None:
     """However main() ends, its code is passed on and the private directory is gone, by us and by no child."""
     process = run(text)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert code == process.returncode
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -359,7 +359,7 @@ def test_ended_by_a_signal(run: Run, tmp_path: Path, number: signal.Signals) -> 
     process.send_signal(number)
 
     said = "byos-run | exit 75 (byos-run's code): stopped by a signal before anything was begun\n"
-    assert process.communicate(timeout=60) == (said, "")
+    assert process.communicate(timeout=240) == (said, "")
     assert process.returncode == 75
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -402,7 +402,7 @@ def test_a_number_used_again(run: Run, tmp_path: Path) -> None:
 def test_no_place_at_all(run: Run, tmp_path: Path) -> None:
     """Where no directory takes the files each is named with its reason, exit 71, and nothing is left."""
     process = run("pass", most_bytes=51200)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
 
     assert process.returncode == 71
     assert str(tmp_path / "tmp") in error

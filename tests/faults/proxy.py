@@ -91,7 +91,7 @@ class FaultProxy:
         with self._changed:
             return list(self._seen)
 
-    def wait_for(self, wanted: Callable[[Sequence[Request]], object], *, timeout_s: float = 30.0) -> None:
+    def wait_for(self, wanted: Callable[[Sequence[Request]], object], *, timeout_s: float = 120.0) -> None:
         """Returns once `wanted(requests so far)` is true. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: wanted(self._seen), timeout_s):

@@ -45,7 +45,7 @@ def through(
     directory: Path,
     *told: Rule,
     link: Link | None = None,
-    idle_timeout_s: float = 1.0,
+    idle_timeout_s: float = 20.0,
     config: str | None = None,
     **settings: Any,
 ) -> Iterator[Way]:
@@ -53,7 +53,7 @@ def through(
     text = runs.config_text(bucket.store) if config is None else config
     (directory / "config").write_text(text, encoding="utf-8")
     with FaultProxy(bucket.store, *told, link=link) as proxy:
-        asked = {"endpoint_url": proxy.endpoint_url, "first_contact_s": 1.0, "patience_s": 5.0, **settings}
+        asked = {"endpoint_url": proxy.endpoint_url, "first_contact_s": 10.0, "patience_s": 20.0, **settings}
         session = Session(settings=StoreSettings(**asked), place=Place(directory, {}))
         wire = session.wire(bucket.name, stop=Stop())
         hasty = Connections(replace(wire.host, idle_timeout_s=idle_timeout_s))

@@ -144,7 +144,7 @@ def started(
 
 
 def run(
-    directory: Path, *, command: Sequence[str] = ("sh", "byos-run"), env: Mapping[str, str], timeout_s: float = 60
+    directory: Path, *, command: Sequence[str] = ("sh", "byos-run"), env: Mapping[str, str], timeout_s: float = 240
 ) -> Ran:
     """Runs the command to its end. AssertionError with what it said if it takes longer than `timeout_s`."""
     with started(directory, command=command, env=env) as process:

@@ -49,7 +49,7 @@ class Window:
         self._screen.resize(rows, columns)
         self.columns = columns
 
-    def until(self, seen: Callable[[list[str]], bool], *, timeout_s: float = 30.0) -> list[str]:
+    def until(self, seen: Callable[[list[str]], bool], *, timeout_s: float = 120.0) -> list[str]:
         """Read until the screen is as `seen` wants it; returns its lines."""
         end = time.monotonic() + timeout_s
         while not seen(self.lines):

@@ -26,7 +26,7 @@ def test_without_what_only_linux_has(bucket, tmp_path, run_environ, words, told)
     named = [word.replace("{out}", bucket.url("out/run/")) for word in words]
     done = subprocess.run(
         [sys.executable, without_linux.__file__, *named, "--store-endpoint-url", bucket.store.endpoint_url],
-        cwd=tmp_path, env=run_environ(), capture_output=True, text=True, check=False, timeout=60,
+        cwd=tmp_path, env=run_environ(), capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
 
     assert 0 == done.returncode, done.stderr

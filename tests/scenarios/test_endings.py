@@ -9,7 +9,7 @@ from tests.faults.rules import Link
 from tests.kit import metadata
 from tests.scenarios.test_whole_run import job, outputs
 
-HANGS = "echo x > x.out; echo working; sleep 60"
+HANGS = "echo x > x.out; echo working; sleep 600"
 
 
 def test_a_stall_is_reported_and_the_run_goes_on(run_byos, bucket):
@@ -62,7 +62,7 @@ def test_the_clouds_service_is_asked_only_where_the_cloud_is_known(run_byos, buc
 
 def test_the_end_of_the_slurm_job_is_a_deadline(run_byos, bucket):
     """Said at the start, kept at the end."""
-    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 7)}
+    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 20)}
     ran = run_byos(job(bucket, HANGS, solver={"grace": "1s"}), platform=True, env=environ)
 
     assert 75 == ran.code, ran.output
@@ -74,16 +74,16 @@ def test_the_end_of_the_slurm_job_is_a_deadline(run_byos, bucket):
 
 def test_a_deadline_leaves_the_time_that_a_slow_link_needs(bucket, run_byos, minio_store):
     """10 MB leave early and tell the rate; the 16 MB still open are sent before the time is over: 75, nothing is left."""
-    command = "head -c 10000000 /dev/zero > early.out; exec 3> late.out; head -c 16000000 /dev/zero >&3; sleep 60"
+    command = "head -c 10000000 /dev/zero > early.out; exec 3> late.out; head -c 16000000 /dev/zero >&3; sleep 600"
     with FaultProxy(minio_store, link=Link(bits_per_s=80e6)) as proxy:
         asked = job(
-            bucket, command, deadline="10s", store={"endpoint_url": proxy.endpoint_url}, publish={"settle": "0.5s"},
+            bucket, command, deadline="20s", store={"endpoint_url": proxy.endpoint_url}, publish={"settle": "0.5s"},
             solver={"grace": "1s"},
         )  # fmt: skip
         started = time.monotonic()
         ran = run_byos(asked, platform=True)
 
     assert 75 == ran.code, ran.output
-    assert 4 < time.monotonic() - started < 10.5
+    assert 4 < time.monotonic() - started < 30
     assert {"early.out": 10_000_000, "late.out": 16_000_000} == outputs(bucket)
     assert [] == ran.left()

@@ -165,7 +165,7 @@ def test_fetch_of_a_run_that_died_brings_what_it_had_acknowledged(
     with runs.started(tmp_path / "run", env=run_environ(**runs.PLATFORM)) as process:
         until(lambda: len(told_in(bucket)) == len(LEFT))
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     ran, found = fetch("out/run/")
 
     assert (0, LEFT) == (ran.code, found), ran.output + ran.error

@@ -78,7 +78,7 @@ def test_what_the_bucket_has_makes_room(running, bucket):
         until(lambda: "field3.h5.3" in outputs(bucket))
         (directory / "end").touch()
         output = process.stdout.read()
-        code = process.wait(60)
+        code = process.wait(240)
 
     assert code == 0, output
     gone = {"field1.h5", "field2.h5", "field3.h5", "field3.h5.2", "grows.out", "small.out"}
@@ -113,7 +113,7 @@ def test_the_next_start_knows_what_made_room(running, bucket, run_environ):
             until(lambda: "deleted.out" in outputs(bucket))
             (directory / "go").touch()
             output = process.stdout.read()
-            code = process.wait(60)
+            code = process.wait(240)
         assert code == 74, output
         proxy.tell()
         (directory / "config").write_text(runs.config_text(bucket.store))
@@ -151,7 +151,7 @@ def test_more_leaves_than_the_disk_can_hold(bucket, tmp_path, shipped_file, mini
     directory = tmp_path / "run"
     asked = job(
         bucket, FILLS, publish={"settle": "0.2s", "delete_behind": True}, scratch=str(tmp_path / "disk"),
-        solver={"time_limit": "50s"},
+        solver={"time_limit": "200s"},
     )  # fmt: skip
     runs.lay_out(directory, file=shipped_file, store=minio_store, job=asked)
     (tmp_path / "disk").mkdir()
@@ -191,7 +191,7 @@ def test_the_status_tells_how_a_run_stands(running, bucket):
         told = until(standing)
         (directory / "go").touch()
         output = process.stdout.read()
-        code = process.wait(60)
+        code = process.wait(240)
 
     assert code == 3, output
     now = told["publishing"]

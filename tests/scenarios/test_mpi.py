@@ -76,7 +76,7 @@ def test_a_stop_ends_all_ranks(copper, bucket, tmp_path, shipped_file, minio_sto
         wait_until_it_solves(process, directory)
         process.send_signal(signal.SIGTERM)
         output = process.stdout.read()
-        code = process.wait(60)
+        code = process.wait(240)
 
     assert code == 75, output
     assert living_in(directory) == []
@@ -96,14 +96,14 @@ def test_nothing_survives_a_kill_and_the_next_start_runs_again(
     with runs.started(directory, env=run_environ(path=mpich)) as process:
         wait_until_it_solves(process, directory)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-        deadline = time.monotonic() + 20
+        process.wait(120)
+        deadline = time.monotonic() + 120
         while living_in(directory):
             assert time.monotonic() < deadline, living_in(directory)
             time.sleep(0.05)
 
     runs.lay_out(directory, file=shipped_file, store=minio_store, job=copper(steps=40))
-    ran = runs.run(directory, env=run_environ(path=mpich), timeout_s=60)
+    ran = runs.run(directory, env=run_environ(path=mpich))
 
     assert ran.code == 0, ran.output
     assert bucket.json("out/copper/_byos/manifest.json")["attempt"] == 2

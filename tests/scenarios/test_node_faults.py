@@ -16,7 +16,7 @@ from tests.scenarios.test_whole_run import job, outputs, zip_bytes
 def run_in(bucket, tmp_path, shipped_file, minio_store, run_environ):
     """Runs a job in a mount namespace of its own, after `prepare` (shell) has changed what is mounted there."""
 
-    def go(asked, prepare, *, timeout_s=60, **variables):
+    def go(asked, prepare, *, timeout_s=240, **variables):
         directory = tmp_path / "run"
         directory.mkdir()
         inside = f"set -e; {prepare}; cd {directory}; [ -e byos.toml ] || cp {tmp_path}/laid/* .; exec sh byos-run"
@@ -130,7 +130,7 @@ def test_a_line_without_end_takes_no_memory(bucket, run_byos):
 
 def test_ten_million_lines(bucket, run_byos):
     """All of them are in solver.log; standard output gets what it can take."""
-    ran = run_byos(job(bucket, "seq 10000000", solver={"echo": "tail"}), platform=True, timeout_s=120)
+    ran = run_byos(job(bucket, "seq 10000000", solver={"echo": "tail"}), platform=True)
 
     assert 0 == ran.code, ran.output[-500:]
     log = bucket.get("out/run/_byos/solver.log")

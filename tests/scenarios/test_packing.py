@@ -105,7 +105,7 @@ def test_both_leave_while_the_solver_runs(bucket, tmp_path, shipped_file, minio_
     with runs.started(tmp_path / "run", env=run_environ(**runs.PLATFORM)) as process:
         until(lambda: bundle_keys(bucket) and "early.dat.zst" in outputs(bucket))
         go.touch()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=240)
 
     assert 0 == process.returncode, said
     listed = entries(bucket)

@@ -15,7 +15,7 @@ def test_a_fetch_in_a_window(shipped_file, bucket, run_environ, tmp_path):
     """One line that moves, gone at the end; nothing wraps or scrolls when the window is drawn narrower meanwhile."""
     bucket.put("in/mesh.dat", bytes(6_000_000))
     runs.lay_out(tmp_path, file=shipped_file, store=bucket.store, job=None)
-    with FaultProxy(bucket.store, link=Link(bits_per_s=16e6)) as proxy, window(columns=80) as seen:
+    with FaultProxy(bucket.store, link=Link(bits_per_s=6e6)) as proxy, window(columns=80) as seen:
         words = ("fetch", bucket.url("in/mesh.dat"), "case", "--store-endpoint-url", proxy.endpoint_url)
         command = (
             "sh",
@@ -31,7 +31,7 @@ def test_a_fetch_in_a_window(shipped_file, bucket, run_environ, tmp_path):
             (line,) = seen.until(lambda lines: "MB of" not in lines[0] and "fetch:" in lines[0])
             assert len(line) < 40
             seen.resize(200, 24)
-            assert 0 == process.wait(60)
+            assert 0 == process.wait(240)
         lines = seen.drain()
 
     assert 1 == len(lines), lines
@@ -61,10 +61,10 @@ def test_a_silent_solver_in_a_window(shipped_file, bucket, run_environ, tmp_path
         window(columns=80) as seen,
         runs.started(tmp_path, env=run_environ(TERM="xterm"), stdout=seen.slave) as process,
     ):
-        lines = seen.until(lambda lines: "solve: 1." in lines[-1])
+        lines = seen.until(lambda lines: "solve: " in lines[-1])
         assert not any("solve:" in line for line in lines[:-1])
         (tmp_path / "case/go").touch()
-        assert 0 == process.wait(60)
+        assert 0 == process.wait(240)
         lines = seen.drain()
 
     assert not any("solve:" in line for line in lines)

@@ -47,7 +47,7 @@ def said_until(process, text):
 
 def ended(process):
     output = process.stdout.read()
-    return process.wait(60), output
+    return process.wait(240), output
 
 
 def test_of_runs_that_start_together_one_wins(bucket, start):
@@ -231,13 +231,13 @@ def test_nonsense_left_in_the_bucket_is_no_defect(bucket, run_byos, status, mani
 
 def test_a_deadline_holds_on_a_slow_link(bucket, run_byos):
     """It ends the publishing too: 75, the files stay, and it does not wait for what the link still owes."""
-    link = {"max_bandwidth": "20Mbit/s"}
-    asked = job(bucket, "head -c 60000000 /dev/zero > big.out", deadline="5s", store=link)
+    link = {"max_bandwidth": "4Mbit/s"}
+    asked = job(bucket, "head -c 60000000 /dev/zero > big.out", deadline="10s", store=link)
     started = time.monotonic()
     ran = run_byos(asked, platform=True)
 
     assert 75 == ran.code, ran.output
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < 60  # the whole file would take 120 s
     assert "case/big.out" in ran.left()
 
 

@@ -155,12 +155,12 @@ def test_nothing_outlives_a_rehearsal_that_is_stopped(shipped_file, run_environ,
     here = kit(tmp_path / "kit", bucket, 22, 24, 26, template=sleeps)
     command = ("sh", str(shipped_file), "rehearse", "inputs.csv", "--slots", "2", "--directory", "runs")
     with runs.started(here, command=command, env=run_environ()) as process:
-        until = time.monotonic() + 40
+        until = time.monotonic() + 240
         while len(sleeping(here)) < 2 and time.monotonic() < until:
             time.sleep(0.05)
         assert 2 == len(sleeping(here))
         process.send_signal(number)
-        output, error = process.communicate(timeout=40)
+        output, error = process.communicate(timeout=240)
         while sleeping(here) and time.monotonic() < until:
             time.sleep(0.05)
 

@@ -163,7 +163,7 @@ def test_watching_tells_each_change_and_reads_only_what_changed(bucket, watching
             doe.write_status(bucket, "doe/three/", phase="claim")
             assert "three: claim\n" == process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            assert 0 == process.wait(30)
+            assert 0 == process.wait(240)
         asked = [each for each in proxy.seen[first:] if each.key.endswith("status.json")]
         assert {"one", "three"} == {each.key.split("/")[-3] for each in asked if "doe/" in each.key} - {
             bucket.name,
@@ -178,11 +178,11 @@ def test_waiting_ends_when_all_have(bucket, watching):
     with watching("doe/", "--wait") as process:
         assert process.stdout.readline().startswith("RUN")
         doe.write_status(bucket, "doe/one/", phase="over", exit_code=0)
-        assert 0 == process.wait(30)
+        assert 0 == process.wait(240)
         assert "one: done\n1 run: 1 done\n" in process.stdout.read()
     doe.write_status(bucket, "doe/two/", lease_s=STALE)
     with watching("doe/", "--wait", "--json") as process:
-        assert 1 == process.wait(30)
+        assert 1 == process.wait(240)
         assert [("two", "stale"), ("one", "done")] == [
             (run["prefix"].split("/")[-2], run["state"]) for run in json.load(process.stdout)["runs"]
         ]
@@ -217,7 +217,7 @@ def test_the_table_fits_its_window_and_is_drawn_over_in_place(bucket, watching, 
         assert 10 == len(lines)
         assert 0 == seen.scrolled
         process.send_signal(signal.SIGINT)
-        assert 1 == process.wait(30)
+        assert 1 == process.wait(240)
 
 
 def test_more_runs_than_rows(bucket, watching):
@@ -234,4 +234,4 @@ def test_more_runs_than_rows(bucket, watching):
         lines = seen.until(lambda lines: any(line.startswith("11 ") for line in lines))
         assert not any("more" in line for line in lines)
         process.send_signal(signal.SIGINT)
-        assert 0 == process.wait(30)
+        assert 0 == process.wait(240)

@@ -35,7 +35,7 @@ def signalled(bucket, shipped_file, minio_store, run_environ, tmp_path):
             directory = tmp_path / "node"
             runs.lay_out(directory, file=shipped_file, store=minio_store, job=described)
             with runs.started(directory, env=run_environ(**runs.PLATFORM)) as process:
-                output, _ = process.communicate(timeout=100)
+                output, _ = process.communicate(timeout=240)
         assert times == len(told), output
         return process.returncode, output, directory, described
 
@@ -79,7 +79,7 @@ def test_a_stop_is_heard_while_the_store_says_nothing(bucket, shipped_file, mini
             assert called.wait(60)
             os.kill(process.pid, signal.SIGTERM)
             told = time.monotonic()
-            output, _ = process.communicate(timeout=100)
+            output, _ = process.communicate(timeout=240)
 
     assert 75 == process.returncode, output
     assert "stopped by SIGTERM" in output
@@ -99,7 +99,7 @@ def test_a_stop_is_heard_while_keys_are_asked_for(bucket, shipped_file, minio_st
             with server.accept()[0] as asking:
                 assert asking.recv(1 << 16)
                 os.kill(process.pid, signal.SIGTERM)
-                output, _ = process.communicate(timeout=100)
+                output, _ = process.communicate(timeout=240)
             server.setblocking(False)
             with pytest.raises(BlockingIOError):  # nobody has asked again
                 server.accept()

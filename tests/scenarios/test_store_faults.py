@@ -6,6 +6,7 @@ import base64
 import random
 import re
 import threading
+import time
 import zlib
 from contextlib import contextmanager
 
@@ -136,18 +137,21 @@ def test_ranges_that_go_wrong_at_times_come_right(run_byos, bucket, fault):
     assert content == bucket.get("out/run/copy.dat")
 
 
-def test_no_outage_ends_a_run_while_the_solver_runs(run_byos, bucket):
+def test_no_outage_ends_a_run_while_the_solver_runs(run_byos, bucket, tmp_path):
     """The store is gone for longer than patience, heartbeats and early outputs fail; at the end all leaves."""
-    command = "echo early > early.out; sleep 4; echo late > late.out"
+    healed = tmp_path / "healed"
+    command = f"echo early > early.out; until [ -e {healed} ]; do sleep 0.05; done; echo late > late.out"
     with faulty(bucket) as (proxy, store):
-        healed = threading.Event()
 
         def away():
-            proxy.wait_for(lambda seen: any(re.search(INPUT, each.key) for each in seen))
-            proxy.wait_for(lambda seen: any(re.search(OWN + "live|early", each.key) for each in seen))
-            proxy.tell(Rule(Refuse(503)))
-            healed.wait(3)
-            proxy.tell()
+            try:
+                proxy.wait_for(lambda seen: any(re.search(OWN + "live|early", each.key) for each in seen))
+                proxy.tell(Rule(Refuse(503)))
+                proxy.wait_for(lambda seen: any(each.fault for each in seen))
+                time.sleep(3)  # longer than patience
+                proxy.tell()
+            finally:
+                healed.touch()
 
         thread = threading.Thread(target=away)
         thread.start()
