@@ -219,7 +219,8 @@ def _healthy(url: str, server: subprocess.Popen[bytes]) -> bool:
     while time.monotonic() < until and server.poll() is None:
         try:
             with direct.open(url, timeout=5) as answer:
-                if answer.status == 200:
+                # MinIO answers 200 also while it is not initialized, and refuses requests: only this header tells.
+                if answer.status == 200 and answer.headers.get("X-Minio-Server-Status", "") != "offline":
                     return True
         except urllib.error.HTTPError as error:
             error.close()
