@@ -22,6 +22,7 @@ from byos_run.archive.plan import Limits, merge_check, plan_file, safe_path
 from byos_run.archive.unpack import plan_of
 from byos_run.archive.unzip import Ahead
 from byos_run.errors import BadInput, InputChanged, NodeUnfit, Stopped
+from byos_run.model import FetchSettings, S3Url
 from byos_run.node.pool import Count
 from byos_run.node.stop import Stop
 
@@ -221,6 +222,14 @@ def test_ratio():
     with pytest.raises(BadInput, match="times its"):
         planned(content)
     assert planned(content, max_ratio=1e6).total_bytes == 3 << 30
+
+
+def test_a_ratio_that_is_asked_for_binds_small_archives_too():
+    """A million zeros are no bomb, but more than ten times their zip."""
+    zeros = {"of": S3Url("b", "k.zip"), "members": 1, "unpacked_bytes": 1_000_000, "packed_bytes": 1_000}
+    Limits.of(FetchSettings()).check(**zeros)
+    with pytest.raises(BadInput, match="more than 10 times its"):
+        Limits.of(FetchSettings(max_ratio=10.0)).check(**zeros)
 
 
 def test_a_tar_stops_where_the_disk_would_be_full(tmp_path):

@@ -389,6 +389,7 @@ def test_snapshot_of_given_states() -> None:
     assert states.holds("a", state)
     assert states.holds("\udcff", state)
     assert not states.holds("b", state)
+    assert not states.holds("a", state._replace(mtime_ns=16_725_225_600 * 10**9))  # somebody dated it to 2500
     assert not any(states.holds("a", state._replace(**{name: 9})) for name in Identity._fields)
 
 

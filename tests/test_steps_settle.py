@@ -573,7 +573,6 @@ BAD_JOB_FILES = {
     "file outside": (job_with("[solver.success]", 'file = "../x"'), 'found "../x", allowed: a relative path without ".."'),
     "directory outside": (job_with("[solver]", 'directory = "/x"'), 'solver.directory: found "/x", allowed: a relative'),
     "stop file outside": (job_with("[solver]", 'stop_file = "a/../../b"'), "solver.stop_file: found"),
-    "grace": (job_with("[solver]", 'grace = "60s"', 'time_limit = "1m"'), "byos.toml:5: solver.grace: it is not shorter than"),
     "variable's name": (job_with("[solver]", 'pass_env = ["A=1"]'), 'solver.pass_env: found "A=1", allowed: the name of'),
     "role": (job_with("[store]", 'role_arn = "arn:aws:iam::1:role/x"'), "store.role_arn: found"),
     "id without role": (job_with("[store]", 'external_id = "abc"'), "byos.toml:5: store.external_id: it needs store.role_arn"),

@@ -32,6 +32,8 @@ class Ledger:
     ) -> None:
         """*begun*: uploads, by id, that an earlier attempt on this node left open and that may be finished."""
         self.follows_another = follows_another
+        self.keys: set[str] = set()
+        """Of all that this attempt has had acknowledged; what the manifest does not list in the end is stale."""
         self._journal = journal
         self._inventory = inventory
         self._own_directory = own_directory
@@ -51,6 +53,7 @@ class Ledger:
 
     def _note(self, published: Published) -> None:
         if published.output.root != self._own_directory:
+            self.keys.add(published.key)
             self._inventory.acknowledged(published)
 
     def resumed(self, key: str, identity: Identity, part_bytes: int) -> Begun | None:

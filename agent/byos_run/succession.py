@@ -161,7 +161,7 @@ class Succession:
         return Handed(
             outputs=there,
             lost=[Unpublished(str(item.get("path")), reason.format(item.get("attempt"))) for item in gone],
-            stale=sorted({*self.earlier.keys, *self._sent_here, *vanished} - listed),
+            stale=sorted({*self.earlier.keys, *self._sent_here, *self.ledger.keys, *vanished} - listed),
             attempts=self.attempts,
             resumed={"command": list(command), "files": [item.document for item in self.resumed]}
             if self.resumed
@@ -169,7 +169,7 @@ class Succession:
         )
 
     def delete_stale(self, wire: Wire, keys: Collection[str]) -> None:
-        """Objects that an earlier attempt listed and this one does not; only what an attempt may have written."""
+        """Objects that an attempt, this or an earlier one, has had acknowledged and that nothing lists now."""
         for key in keys:
             try:
                 objects.delete(wire, key)

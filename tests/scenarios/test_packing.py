@@ -202,6 +202,22 @@ def test_a_file_that_would_take_the_key_of_a_compressed_one_is_refused(run_byos,
     assert ["a.dat", "a.dat.zst"] == sorted(item["path"] for item in unpublished)
 
 
+def test_what_left_alone_and_is_bundled_later_stands_once(bucket, tmp_path, shipped_file, minio_store, run_environ):
+    """Too large for a bundle it left alone; cut short it goes with others, and the first object goes."""
+    go = tmp_path / "go"
+    command = f"head -c 3000000 /dev/zero > a.csv; until [ -e {go} ]; do sleep 0.05; done; echo short > a.csv"
+    settings = {"settle": "0.2s", "bundle": ["*.csv"]}
+    runs.lay_out(tmp_path / "run", file=shipped_file, store=minio_store, job=job(bucket, command, publish=settings))
+    with runs.started(tmp_path / "run", env=run_environ(**runs.PLATFORM)) as process:
+        until(lambda: "a.csv" in outputs(bucket))
+        go.touch()
+        said, _ = process.communicate(timeout=60)
+
+    assert 0 == process.returncode, said
+    assert "bundle" == entries(bucket)["a.csv"]["stored_as"]
+    assert "a.csv" not in outputs(bucket)
+
+
 def test_what_a_later_attempt_resumes_from_is_never_bundled(run_byos, bucket):
     """A bundle waits until it is full; the newest restart must not."""
     settings = {"bundle": ["*.rst", "*.csv"]}

@@ -28,7 +28,7 @@ PATH_BYTES = 4000
 LINK_BYTES = 4095
 DEPTH = 100
 _RATIO_FLOOR_BYTES = 1 << 30
-"""What an archive may unpack to whatever its ratio: a small file of zeros is no bomb."""
+"""What an archive may unpack to whatever its ratio, unless one was asked for: a small file of zeros is no bomb."""
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\\\x00\ud800-\udfff]{1,63}"
 _PLAIN = re.compile(rf"(?![A-Za-z]:){_NAME}(?:/{_NAME}){{0,14}}/?")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -45,7 +45,9 @@ class Limits:
     """Of all members together; 0: no limit."""
     max_members: int = 1_000_000
     max_ratio: float = 2000.0
-    """Unpacked bytes per packed byte, once more than 1 GiB is unpacked. Deflate cannot pass 1032."""
+    """Unpacked bytes per packed byte. Deflate cannot pass 1032."""
+    ratio_floor_bytes: int = _RATIO_FLOOR_BYTES
+    """The ratio binds once more than this is unpacked."""
     free_bytes: int = 0
     """What the stage's file system has room for; binds a tar while it streams. 0: not known."""
 
@@ -55,6 +57,7 @@ class Limits:
             max_bytes=settings.max_bytes,
             max_members=settings.max_members or cls.max_members,
             max_ratio=settings.max_ratio or cls.max_ratio,
+            ratio_floor_bytes=0 if settings.max_ratio else cls.ratio_floor_bytes,
             free_bytes=free_bytes,
         )
 
@@ -70,7 +73,7 @@ class Limits:
                 f"{of}: unpacks to more than {self.max_bytes} bytes",
                 hint="if that is meant, raise fetch.max_bytes",
             )
-        if unpacked_bytes > _RATIO_FLOOR_BYTES and unpacked_bytes > self.max_ratio * packed_bytes:
+        if unpacked_bytes > self.ratio_floor_bytes and unpacked_bytes > self.max_ratio * packed_bytes:
             raise BadInput(
                 f"{of}: unpacks to more than {self.max_ratio:g} times its {packed_bytes} bytes, as bombs do",
                 hint="if that is meant, raise fetch.max_ratio",

@@ -318,12 +318,14 @@ def _same_key(outputs: list[Output]) -> dict[str, str]:
     return {**{plain[key]: changed[key] for key in plain}, **{changed[key]: plain[key] for key in plain}}
 
 
-_PACK = struct.Struct("<qqqQ").pack
+_PACK = struct.Struct("<qQqQ").pack
+_WORD = (1 << 64) - 1
 
 
 def _digest(path: str, identity: Identity) -> int:
     # Python's own hash differs from process to process, and a snapshot is read by the next one.
-    text = os.fsencode(path) + _PACK(*identity)
+    # Whoever writes a file may date it to any year; from 2262 on that is more than 63 bits of nanoseconds.
+    text = os.fsencode(path) + _PACK(identity.size_bytes, identity.mtime_ns & _WORD, identity.ctime_ns, identity.inode)
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 

@@ -273,7 +273,7 @@ def copy_local(settings: FetchSettings, *, run_directory: Path, case: Path, ours
                 raise errors.NodeUnfit(f"fetch.local: {path} would be written outside the case, through a link in it")
             _copy(run_directory / path, target)
         except OSError as error:
-            raise errors.NodeUnfit(f"fetch.local: {path} cannot be copied: {error.strerror}") from error
+            raise errors.NodeUnfit(f"fetch.local: {path} cannot be copied: {error.strerror or error}") from error
     return found
 
 

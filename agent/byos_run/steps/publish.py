@@ -229,12 +229,13 @@ class Publisher:
 
     def _headers(self, output: Output, identity: Identity) -> dict[str, str]:
         name, value = self._writer
+        seconds, rest_ns = divmod(abs(identity.mtime_ns), 10**9)
         kind, encoding = (
             ("text/plain", None) if output.path.endswith(_TEXT) else _TYPES.guess_type(printable(output.path))
         )
         return {
             # rclone's name and form for it, so that other tools restore the time as well
-            "x-amz-meta-mtime": f"{identity.mtime_ns // 10**9}.{identity.mtime_ns % 10**9:09d}",
+            "x-amz-meta-mtime": f"{'-' * (identity.mtime_ns < 0)}{seconds}.{rest_ns:09d}",
             f"x-amz-meta-{name}": value,
             "content-type": kind if kind and not encoding else "application/octet-stream",
         }

@@ -91,7 +91,7 @@ def settle(*, arguments: Sequence[str], place: Place, read_object: ReadObject | 
     asked, mentioned, problems = _laid_over(sources)
     if job_file.whole and row.source.whole:
         problems += _missing(mentioned)
-    for check in (_check_urls, _check_times, _check_store):
+    for check in (_check_urls, _check_store):
         problems += check(asked)
     problems += _check_directories(asked, place, rows.directory(place.run_directory, row.number))
     if not row.source.whole:  # which names are columns is not known then
@@ -291,13 +291,6 @@ def _check_urls(asked: Asked) -> list[str]:
 
 def _is_below(url: S3Url, prefix: S3Url) -> bool:
     return prefix.is_prefix and s3url.holds(prefix, url)
-
-
-def _check_times(asked: Asked) -> list[str]:
-    grace, limit = asked.get("solver.grace"), asked.get("solver.time_limit")
-    if grace and limit and grace.value is not None and grace.value >= limit.value:
-        return [f"{grace.where}: it is not shorter than solver.time_limit ({grace.value:g} s, {limit.value:g} s)"]
-    return []
 
 
 def _check_store(asked: Asked) -> list[str]:
