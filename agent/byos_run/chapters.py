@@ -351,7 +351,7 @@ class Run:
                 wire=wire, job=self.job, manifest=manifest, metrics=self.gauge.document(self.attempt), found=found,
                 log=self.case.log, book=self.book,
             )  # fmt: skip
-            objects.put(wire, key, documents.document(manifest))
+            objects.put_kept(wire, key, documents.document(manifest))
         except errors.PrefixInUse:
             raise
         except errors.ByosError as error:
@@ -442,7 +442,7 @@ class Run:
         )  # fmt: skip
         wire = self.wire.until(stop=self.stop.unless_cut)
         try:
-            objects.put(wire, f"{self.job.output.key}_byos/purge.json", documents.document(document))
+            objects.put_kept(wire, f"{self.job.output.key}_byos/purge.json", documents.document(document))
         except errors.ByosError as error:
             self.book.tell_error(error)
             self.book.lines.say(documents.document(document).decode())

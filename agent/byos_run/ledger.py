@@ -38,6 +38,8 @@ class Ledger:
         self._inventory = inventory
         self._own_directory = own_directory
         self._begun = dict(begun)
+        self._open: dict[str, str] = {}
+        """Uploads of this attempt, id → key; one that could be neither completed nor aborted stays here."""
         self._lock = threading.Lock()
         for item in begun.values():
             inventory.upload(item.key, item.upload_id, is_open=True)
@@ -67,6 +69,8 @@ class Ledger:
         return found
 
     def begins(self, begun: Begun) -> None:
+        with self._lock:
+            self._open[begun.upload_id] = begun.key
         self._journal.upload_begun(begun)
         self._inventory.upload(begun.key, begun.upload_id, is_open=True)
 
@@ -75,11 +79,14 @@ class Ledger:
 
     def over(self, key: str, upload_id: str) -> None:
         """Completed, or aborted."""
+        with self._lock:
+            self._open.pop(upload_id, None)
         self._journal.upload_over(upload_id)
         self._inventory.upload(key, upload_id, is_open=False)
 
     def unfinished(self) -> list[tuple[str, str]]:
-        """(key, upload id) of earlier uploads that nobody went on with; each is told once."""
+        """(key, upload id) of uploads that nobody goes on with, when nobody sends; each is told once."""
         with self._lock:
-            left, self._begun = self._begun, {}
-        return [(item.key, item.upload_id) for item in left.values()]
+            earlier, self._begun = self._begun, {}
+            own, self._open = self._open, {}
+        return [*((item.key, item.upload_id) for item in earlier.values()), *((key, each) for each, key in own.items())]

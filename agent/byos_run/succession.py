@@ -126,12 +126,12 @@ class Succession:
         return self.is_resumed
 
     def end_uploads(self) -> None:
-        """Uploads of an attempt here that nobody went on with: their files have changed, or are gone."""
+        """Uploads of an attempt here that nobody goes on with: their files have changed, or an outage hid their end from us."""
         wire = self._opened.wire.until(stop=self._opened.stop.unless_cut)
         try:
             claim.abort(wire, self.ledger.unfinished(), say=self._opened.book.warn)
         except errors.ByosError as error:
-            self._opened.book.warn(f"unfinished uploads of an earlier attempt stay: {error.message}")
+            self._opened.book.warn(f"unfinished uploads stay: {error.message}")
 
     def handed(
         self,

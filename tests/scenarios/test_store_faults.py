@@ -254,6 +254,50 @@ def test_a_store_that_forgets_for_ever_is_told_on(run_byos, bucket):
     assert "case/small.1" in ran.left()
 
 
+LAST = [("manifest", {"case/small.1", ".byos/", "byos.toml"}, 74), ("purge", set(), 69)]
+
+
+@pytest.mark.parametrize(("name", "stays", "code"), LAST, ids=["manifest", "certificate"])
+@pytest.mark.parametrize("forgets", ["once", "for-ever"])
+def test_a_manifest_or_certificate_that_the_store_loses(run_byos, bucket, name, stays, code, forgets):
+    """Acknowledged and cut short: it is written again. Acknowledged and gone each time: as if the store had refused it."""
+    key = f"out/run/_byos/{name}.json"
+
+    def lose():
+        if forgets == "once":
+            bucket.put(key, bucket.get(key)[:100])
+        else:
+            bucket.client.delete_object(Bucket=bucket.name, Key=key)
+
+    nth = (1,) if forgets == "once" else ()
+    with faulty(bucket, Rule(Call(lose, when="answered"), method="PUT", key=f"/{key}$", nth=nth)) as (_, store):
+        ran = run_byos(asked(bucket), store=store, platform=True)
+
+    if forgets == "once":
+        assert (0, []) == (ran.code, ran.left()), ran.output
+        assert 0 == bucket.json(key)["exit_code"]
+    else:
+        assert code == ran.code, ran.output
+        assert f"{name}.json and does not have it" in ran.output
+        assert stays <= set(ran.left())
+        assert stays or '"deleted"' in ran.output
+
+
+def test_an_upload_that_could_not_be_aborted_is_aborted_in_the_end(run_byos, bucket):
+    """Neither completed nor aborted at first; nothing of it stays in the bucket."""
+    told = [
+        Rule(Refuse(403, "AccessDenied"), method="POST", key=r"big\.h5$", query="uploadId"),
+        Rule(Refuse(403, "AccessDenied"), method="DELETE", key=r"big\.h5$", nth=(1,)),
+    ]
+    with faulty(bucket, *told) as (proxy, store):
+        ran = run_byos(asked(bucket, publish={"while_running": False}), store=store, platform=True)
+        aborted = [each.fault is None for each in proxy.seen if each.method == "DELETE" and each.key.endswith("big.h5")]
+
+    assert 74 == ran.code, ran.output
+    assert [False, True] == aborted
+    assert not bucket.client.list_multipart_uploads(Bucket=bucket.name, Prefix="out/run/big.h5").get("Uploads")
+
+
 def test_a_lost_answer_to_the_claim_is_known_as_ours(run_byos, bucket):
     """status.json was written with If-None-Match, and nobody heard: the next try finds our own name in it."""
     lost = Rule(LoseAnswer(), method="PUT", key=OWN + "status", header="^if-none-match", nth=(1,))

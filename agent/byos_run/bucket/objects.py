@@ -13,6 +13,8 @@ from byos_run import crc, errors
 from byos_run.bucket.answers import Answer
 from byos_run.bucket.wire import Wire
 
+_PUTS = 3
+
 
 @dataclass(frozen=True)
 class Small:
@@ -83,6 +85,19 @@ def put(
     if if_none_match:
         headers["if-none-match"] = "*"
     return wire.request("PUT", key, headers=headers, body=body).headers.get("etag", "")
+
+
+def put_kept(wire: Wire, key: str, body: bytes) -> None:
+    """Write *key* and see that the store has it, as the sweep does for outputs; what it lost is written again.
+
+    Raises StoreRefused if it loses it each time.
+    """
+    for _ in range(_PUTS):
+        etag = put(wire, key, body)
+        found = head(wire, key)
+        if found is not None and (found.size_bytes, found.etag) == (len(body), etag):
+            return
+    raise errors.StoreRefused(f"the store acknowledged s3://{wire.line.bucket}/{key} and does not have it", status=200)
 
 
 def head(wire: Wire, key: str) -> Facts | None:

@@ -210,7 +210,7 @@ def abort(wire: Wire, uploads: Iterable[tuple[str, str]], *, say: Callable[[str]
 
     with Pool(name="abort", width=_ABORTS_AT_ONCE) as pool:
         for problem in sorted({*pool.each(one, uploads)} - {""}):
-            say(f"an unfinished upload of an earlier attempt stays: {problem}")
+            say(f"an unfinished upload stays: {problem}")
 
 
 def digest_of(job: Job, inputs: Iterable[tuple[S3Url, str, str]]) -> str:
