@@ -21,10 +21,14 @@ def site(shipped_file, tmp_path_factory):
 
 
 ELSEWHERE = ("mpi, mpirun killed", "mpi, one rank killed")
+MISSED = ("end, the journal goes",)
+"""Lasts for two system calls, so a look from outside can miss it; HEAD of the certificate is the last event before."""
 HERE = [
-    each for each in POINTS if each.when != "passed" and not each.name.endswith("begun") and each.name not in ELSEWHERE
+    each
+    for each in POINTS
+    if each.when != "passed" and not each.name.endswith("begun") and each.name not in (*ELSEWHERE, *MISSED)
 ]
-"""Without those that lie beside others, or are tried in test_steps_solve."""
+"""Without those that lie beside others, are tried in test_steps_solve, or can be missed."""
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ POINTS = (
     Point("certificate, before", method="PUT", key=r"_byos/purge\.json$"),
     Point("certificate, stored and not known", method="PUT", key=r"_byos/purge\.json$", when="answered"),
     Point("certificate, acknowledged", method="PUT", key=r"_byos/purge\.json$", when="passed"),
+    Point("certificate, seen and not known", method="HEAD", key=r"_byos/purge\.json$", when="answered"),
     Point("end, the journal goes", seen=lambda a: a.has(".byos") and not a.has(".byos/journal.jsonl") and not a.has("byos.toml")),
     Point("mpi, agent killed while eight ranks solve", seen=lambda a: a.names().count("lmp") == 8, mpi=True),
     Point("mpi, shim killed", seen=lambda a: a.names().count("lmp") == 8, whom=("shim",), mpi=True),
