@@ -96,6 +96,27 @@ def test_an_upload_in_parts_survives_what_passes(bucket, tmp_path, send, fault, 
     assert LARGE == bucket.get("out/x")
 
 
+def test_an_upload_that_nobody_heard_of_is_aborted_by_the_next_send(bucket, tmp_path):
+    """The answer to Create is lost and the send then fails; a later send of the key leaves nothing of the first."""
+    (tmp_path / "x").write_bytes(LARGE)
+    create = {"method": "POST", "query": "uploads="}
+    told = [Rule(LoseAnswer(), nth=(1,), **create), Rule(Refuse(403, "AccessDenied"), nth=(1,), **create)]
+    with (
+        nothing_left(bucket),
+        open(tmp_path / "x", "rb") as file,
+        through(bucket, tmp_path, *told, first_contact_s=30.0) as way,
+        Pool(name="part", width=2) as parts,
+    ):
+        status = os.fstat(file.fileno())
+        seen = Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        uploader = Uploader(way.wire, parts=parts, part_bytes=5 << 20)
+        with pytest.raises(errors.AccessRefused):
+            uploader.send(LocalFile(file.fileno(), seen), "out/x", headers={})
+        assert_acknowledged(uploader.send(LocalFile(file.fileno(), seen), "out/x", headers={}), LARGE)
+
+    assert LARGE == bucket.get("out/x")
+
+
 def test_a_flipped_bit_on_the_way_is_sent_again(bucket, tmp_path, send):
     """The store refuses what does not agree with the CRC-32 of the request; so for a part."""
     flip = Corrupt(at_byte=1000, request=True)

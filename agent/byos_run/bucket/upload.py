@@ -112,6 +112,8 @@ class Uploader:
         self._buffers = Buffers()
         self._small_buffers = Buffers()
         """Apart, so that those of parts are only as many as there are parts in flight."""
+        self._unheard: set[str] = set()
+        """Keys with a Create that the store may have answered and nobody heard; kept until such uploads are aborted."""
 
     def send(
         self, file: LocalFile, key: str, *, headers: Mapping[str, str], hold: Callable[[], None] = lambda: None
@@ -281,18 +283,19 @@ class Uploader:
 
     def _create(self, key: str, headers: Mapping[str, str]) -> str:
         wanted = {**headers, "x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
-        trials, unheard = self._wire.trials(f"POST s3://{self._wire.line.bucket}/{key}"), False
+        trials = self._wire.trials(f"POST s3://{self._wire.line.bucket}/{key}")
         while True:
             try:
                 answer = self._wire.attempt("POST", key, query=[("uploads", "")], headers=wanted)
                 break
             except Transient as error:
-                unheard = unheard or not error.answered
+                if not error.answered:
+                    self._unheard.add(key)
                 trials.failed(error)
         upload_id = _text(answer.body, "UploadId")
         if not upload_id:
             raise errors.StoreRefused(f"no UploadId for s3://{self._wire.line.bucket}/{key}", status=answer.status)
-        if unheard or (self._uploads and self._uploads.follows_another):
+        if key in self._unheard or (self._uploads and self._uploads.follows_another):
             self._abort_unheard(key, keep=upload_id)
         return upload_id
 
@@ -311,6 +314,7 @@ class Uploader:
             upload_id = item.findtext("{*}UploadId") or keep
             if unquote_plus(item.findtext("{*}Key") or "", errors="surrogateescape") == key and upload_id != keep:
                 self._abort(key, upload_id)
+        self._unheard.discard(key)
 
     def _send_parts(self, file: LocalFile, begun: Begun) -> list[PartSent]:
         size_bytes, part_bytes = file.identity.size_bytes, begun.part_bytes
